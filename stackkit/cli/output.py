@@ -1,0 +1,180 @@
+"""Printing data on stdout: as a table for people, or as JSON, YAML or CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "csv"]),
+    default="table",
+    show_default=True,
+    help="How to print the data.",
+)
+
+# a name or a server's words could otherwise steer the terminal
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+_NEVER_FOLDED = ("id", "uuid")
+
+
+def as_text(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None or value == "" or value == {} or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if isinstance(value, dict):
+        return json.dumps(value, default=_jsonable, ensure_ascii=False)
+    if isinstance(value, list):
+        return ", ".join(as_text(item) for item in value)
+    return _CONTROL.sub("�", str(value))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the field it shows, what stands above it, and how its values are written."""
+
+    field: str
+    header: str = ""
+    text: Callable[[Any], str] = as_text
+
+    @property
+    def title(self) -> str:
+        return self.header or self.field.upper()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table that follows the properties in a description."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def columns_of(*fields: str) -> list[Column]:
+    """A column for each field, named as the field is."""
+    return [Column(field) for field in fields]
+
+
+def print_list(
+    rows: Iterable[Mapping[str, Any]], output: str, *, columns: Sequence[Column], fields: Sequence[str], empty: str
+) -> None:
+    """Print rows: ``columns`` of them as a table, or all ``fields`` in the other formats.
+
+    For an empty table ``empty``, which says what to do next, goes to stderr.
+    """
+    found = [{field: row[field] for field in fields} for row in rows]
+    if output == "csv":
+        _print_csv(found, fields)
+    elif output != "table":
+        _print_document(found, output)
+    elif found:
+        _print_table(columns, found)
+    else:
+        click.echo(empty, err=True)
+
+
+def print_details(
+    values: Mapping[str, Any],
+    output: str,
+    *,
+    properties: Mapping[str, Any] | None = None,
+    sections: Sequence[Section] = (),
+) -> None:
+    """Print one thing: ``values`` in full, or as a table of its ``properties`` (by default the values themselves)
+    followed by the ``sections`` that are not empty.
+    """
+    if output == "csv":
+        _print_csv([values], list(values))
+    elif output != "table":
+        _print_document(values, output)
+    else:
+        shown = properties if properties is not None else {field.upper(): value for field, value in values.items()}
+        pairs = [{"property": name, "value": value} for name, value in shown.items()]
+        _print_table(columns_of("property", "value"), pairs)
+        for section in sections:
+            if section.rows:
+                click.echo(f"\n{section.title}")
+                _print_table(section.columns, section.rows)
+
+
+def _print_document(data: Any, output: str) -> None:
+    text = json.dumps(data, default=_jsonable, indent=2, ensure_ascii=False)
+    if output == "yaml":
+        import yaml
+
+        text = yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True).rstrip("\n")
+    click.echo(text)
+
+
+def _print_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([_csv_value(row[field]) for field in fields] for row in rows)
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _jsonable(value)
+    if isinstance(value, dict | list | bool):
+        return json.dumps(value, default=_jsonable, ensure_ascii=False)
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if hasattr(value, "tolist"):  # an array among the predictions
+        return value.tolist()
+    return str(value)
+
+
+def _print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
+    cells = [[column.text(row[column.field]) for column in columns] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(columns, cells)
+    else:
+        _print_plain([[column.title for column in columns], *cells])
+
+
+def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column.title), overflow="fold", no_wrap=column.field in _NEVER_FOLDED)
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)
+
+
+def _print_plain(lines: Sequence[Sequence[str]]) -> None:
+    """Aligned, and every value whole and on its row's line, for scripts to read."""
+    flat = [[" ".join(cell.split("\n")) for cell in line] for line in lines]
+    widths = [max(map(_width, column)) for column in zip(*flat, strict=True)]
+    for line in flat:
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """How many cells a terminal gives to ``text``."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

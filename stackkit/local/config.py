@@ -1,0 +1,28 @@
+"""What configures the local model deployer and its services."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from ..model_deployers import ServiceConfig
+from ..stack import ComponentConfig
+
+
+class LocalModelDeployerConfig(ComponentConfig):
+    """The attributes of a local model deployer."""
+
+    folder: str | None = Field(
+        default=None, description="Where the servers keep their state and logs; by default the home's 'services'."
+    )
+
+
+class LocalServiceConfig(ServiceConfig):
+    """What a model server on this machine can be told."""
+
+    model_uri: str = Field(min_length=1, description="Where the model is: a path or a URI.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind; loopback unless told.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="The port; chosen once and kept by default.")
+    workers: int = Field(default=1, ge=1, le=256, description="How many processes serve the model.")
+    request_timeout: float = Field(default=60, gt=0, description="Seconds that one request may take.")
+    env: dict[str, SecretStr] = Field(default={}, description="Environment variables of the server; kept encrypted.")
+    in_place: bool = Field(default=False, description="Serve the model's own files, not a copy kept by their digest.")

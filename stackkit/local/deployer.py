@@ -1,0 +1,199 @@
+"""The local model deployer."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..environments import keeping, models
+from ..environments import launch as commands
+from ..errors import DeploymentError, ModelError
+from ..model_deployers import (
+    BaseModelDeployer,
+    ModelSource,
+    Observation,
+    Operation,
+    PlatformIdentity,
+    Progress,
+    Service,
+    ServiceConfig,
+    ServiceState,
+)
+from ..processes import machine_id, machine_name
+from ..serving.claims import Launch, Phase, ServerState
+from .config import LocalServiceConfig
+from .folders import ServerFolder
+from .logs import read_log
+from .probes import answers, base_url, who_listens
+
+_FIRST_PORT, _PORTS = 20_000, 12_000  # below what the system gives to outgoing connections
+_MOST_PROBES = 32
+
+
+class LocalModelDeployer(BaseModelDeployer):
+    """Serves each model by a supervisor process with its workers, in a folder named by the service's UUID.
+
+    The lock in that folder being held is the server being alive; see ``stackkit.serving.claims``.
+    """
+
+    def do_identify(self) -> PlatformIdentity:
+        return PlatformIdentity(f"machine:{machine_id()}", machine_name())
+
+    def do_resolve(self, config: ServiceConfig, progress: Progress) -> ModelSource:
+        resolved = models.resolve(
+            config.model_uri,
+            models_folder=self.database.settings.models_folder,
+            in_place=_local(config).in_place,
+            progress=progress,
+        )
+        return ModelSource(resolved.uri, resolved.digest, resolved.reference, resolved.format)
+
+    def do_prepare(self, operation: Operation) -> None:
+        reference = operation.service.source.reference or ""
+        path = Path(reference if Path(reference).exists() else reference.rpartition(":")[0] or reference)
+        if path.is_absolute() and not path.exists():
+            raise ModelError(
+                f"The model of {operation.service.name!r} is gone: {path} does not exist.",
+                "Deploy it again from where it came from: stackkit model-deployer models deploy.",
+            )
+
+    def do_start(self, operation: Operation) -> None:
+        service, config = operation.service, _local(operation.config)
+        folder = self._folder(service)
+        folder.prepare()
+        operation.checkpoint(folder=str(folder.path))
+        launch = folder.launch()
+        if folder.holder() is not None and launch is not None and not folder.is_stopped():
+            if launch.revision == service.revision:
+                return
+            raise DeploymentError(f"Revision {launch.revision} of {service.name!r} still runs.", "Stop it first.")
+        token = folder.write_launch(
+            Launch(
+                token="",
+                epoch=operation.epoch,
+                revision=service.revision,
+                model=service.source.reference or "",
+                format=service.source.format,
+                host=config.host,
+                port=config.port or service.status.details.get("port") or 0,
+                preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
+                workers=config.workers,
+                request_timeout=config.request_timeout,
+            )
+        )
+        started = subprocess.run(
+            commands.claim_command(folder.path, token),
+            env=commands.server_environment({name: value.get_secret_value() for name, value in config.env.items()}),
+            cwd=folder.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's
+            text=True,
+            check=False,
+        )
+        if started.returncode != 0:
+            raise DeploymentError(
+                f"The supervisor of {service.name!r} did not start: {started.stderr.strip() or started.returncode}."
+            )
+
+    def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
+        if len(services) == 1:
+            return {services[0].id: self._observe(services[0])}
+        if not services:
+            return {}
+        with ThreadPoolExecutor(min(_MOST_PROBES, len(services))) as pool:
+            return dict(zip([service.id for service in services], pool.map(self._observe, services), strict=True))
+
+    def do_stop(self, operation: Operation) -> None:
+        folder = self._folder(operation.service)
+        if folder.path.exists():
+            folder.withdraw(operation.epoch)
+            folder.terminate()
+
+    def do_delete(self, operation: Operation) -> None:
+        self._folder(operation.service).remove()
+
+    def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
+        folder = self._folder(service)
+        return read_log(folder.path, follow=follow, tail=tail, alive=lambda: folder.holder() is not None)
+
+    def do_discard(self, source: ModelSource) -> None:
+        if source.digest is not None:
+            keeping.discard(source.digest, self.database.settings.models_folder)
+
+    def do_info(self, service: Service) -> Mapping[str, str]:
+        folder = self._folder(service)
+        state = folder.state()
+        rows = {"FOLDER": str(folder.path), "LOG_FILE": str(folder.path / "logs" / "server.log")}
+        if state is not None and folder.holder():
+            rows["PID"] = str(state.pid)
+            rows["WORKER_PIDS"] = ", ".join(str(worker.pid) for worker in state.workers if worker.pid)
+        return rows
+
+    def _folder(self, service: Service) -> ServerFolder:
+        known = service.status.details.get("folder")
+        if known is not None:
+            return ServerFolder(Path(known))
+        configured = self.config.folder
+        parent = Path(configured).expanduser() if configured else self.database.settings.services_folder
+        return ServerFolder(parent.absolute() / service.id)
+
+    def _observe(self, service: Service) -> Observation:
+        folder = self._folder(service)
+        alive = folder.holder() is not None
+        state = folder.state()
+        if folder.is_stopped():
+            return Observation(ServiceState.PENDING_SHUTDOWN if alive else ServiceState.INACTIVE)
+        if not alive:
+            return _ended(folder, state)
+        if state is None or state.phase in (Phase.STARTING, Phase.LOADING):
+            waiting = "starting the server" if state is None or state.phase is Phase.STARTING else "loading the model"
+            return Observation(ServiceState.PENDING_STARTUP, waiting, revision=_revision(folder, state))
+        if state.phase in (Phase.STOPPING, Phase.STOPPED):
+            return Observation(ServiceState.PENDING_SHUTDOWN)
+        if state.phase is Phase.FAILED:
+            return Observation(ServiceState.ERROR, state.error or "", revision=state.revision)
+        return _serving(state)
+
+
+def _serving(state: ServerState) -> Observation:
+    url = base_url(state.host, state.port or 0)
+    found = answers(url)
+    if found.ready:
+        return Observation(
+            ServiceState.ACTIVE,
+            prediction_url=f"{url}/invocations",
+            details={"port": state.port},
+            revision=state.revision,
+        )
+    kind = ServiceState.PENDING_STARTUP if found.loading else ServiceState.ERROR
+    return Observation(kind, f"{url}/ping: {found.message}", revision=state.revision)
+
+
+def _ended(folder: ServerFolder, state: ServerState | None) -> Observation:
+    """What to say of a server that should run and whose supervisor does not live."""
+    if state is not None and state.phase is Phase.FAILED:
+        error = state.error or "it failed"
+        launch = folder.launch()
+        if error.endswith("is taken") and launch is not None and (who := who_listens(launch.port)):
+            error = f"{error} by {who}: choose another with port=…, or stop that"
+        return Observation(ServiceState.ERROR, error, revision=state.revision)
+    if state is not None and state.phase in (Phase.STOPPING, Phase.STOPPED):
+        return Observation(ServiceState.INACTIVE, "Somebody ended its process.")
+    return Observation(ServiceState.INACTIVE, "Its process was killed, or this machine was started anew.")
+
+
+def _revision(folder: ServerFolder, state: ServerState | None) -> int | None:
+    if state is not None:
+        return state.revision
+    launch = folder.launch()
+    return None if launch is None else launch.revision
+
+
+def _local(config: ServiceConfig) -> LocalServiceConfig:
+    if not isinstance(config, LocalServiceConfig):
+        raise DeploymentError(f"A {type(config).__name__} cannot be served by the local model deployer.")
+    return config

@@ -1,0 +1,157 @@
+"""The folder of one server: written before a start, read by every check, removed with the service.
+
+What a supervisor and its owner write there is the contract in ``stackkit.serving.claims``. This side of it adds the
+fence: a launch is written under a lock of its own and never over one of a higher epoch, so that whoever slept through
+the expiry of a lease cannot start anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DeploymentError, LeaseLostError, PlatformUnavailableError
+from ..serving import claims
+from ..serving.claims import ClaimError, Launch, ServerState
+
+_STOPPED = "stopped"
+_FENCE_FILE = "launch.lock"
+_KILL_AFTER_SECONDS = 15.0  # longer than a supervisor gives its workers to end
+
+
+class ServerFolder:
+    """The folder of one server."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self) -> None:
+        """Make the folder, for its owner alone. Raises DeploymentError."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeploymentError(
+                f"The server's folder {self.path} cannot be made: {error.strerror or error}.",
+                "Make room or give yourself the right to write there.",
+            ) from error
+
+    def holder(self) -> int | None:
+        """The PID of the supervisor that lives, 0 when it cannot be seen from here, None when there is none.
+
+        Raises PlatformUnavailableError when the folder may not be read.
+        """
+        try:
+            return claims.lock_holder(self.path)
+        except ClaimError as error:
+            raise PlatformUnavailableError(f"The server cannot be asked: {error}.") from error
+
+    def launch(self) -> Launch | None:
+        """What is to be served; None when nothing is."""
+        try:
+            return claims.read_launch(self.path)
+        except ClaimError:
+            return None
+
+    def is_stopped(self) -> bool:
+        """Whether the last thing asked of it was to stop, or nothing ever was."""
+        launch = self.launch()
+        return launch is None or launch.token.startswith(_STOPPED)
+
+    def state(self) -> ServerState | None:
+        """What the supervisor of the present launch wrote last; None before it wrote anything."""
+        launch, state = self.launch(), claims.read_state(self.path)
+        return state if launch is not None and state is not None and state.token == launch.token else None
+
+    def write_launch(self, launch: Launch) -> str:
+        """Write a launch under a new token, and return that.
+
+        Raises LeaseLostError when a later owner has written there, and DeploymentError when it cannot be written.
+        """
+        return self._write(replace(launch, token=f"{launch.epoch}-{secrets.token_hex(8)}"))
+
+    def withdraw(self, epoch: int) -> None:
+        """Make sure that no start under way can still succeed; a no-op where nothing was launched."""
+        launch = self.launch()
+        if launch is not None and not launch.token.startswith(_STOPPED):
+            self._write(replace(launch, epoch=epoch, token=f"{_STOPPED}-{secrets.token_hex(8)}"))
+
+    def terminate(self) -> None:
+        """Ask the supervisor to end, and kill one that was asked long ago; a no-op when none lives.
+
+        Only the process that holds the folder's lock is ever signalled. Raises DeploymentError when that cannot be.
+        """
+        pid = self.holder()
+        if pid is None:
+            return
+        if pid == 0:
+            raise DeploymentError(
+                "The server runs in another PID namespace and cannot be stopped from here.", "Stop it from there."
+            )
+        asked = (self.path / claims.LAUNCH_FILE).stat().st_mtime
+        overdue = self.is_stopped() and time.time() - asked > _KILL_AFTER_SECONDS
+        self._signal(pid, signal.SIGKILL if overdue else signal.SIGTERM)
+
+    def remove(self) -> None:
+        """Delete what the server wrote, and the folder unless something foreign lies in it; a no-op when it is gone.
+
+        Raises DeploymentError while the server lives.
+        """
+        if not self.path.exists():
+            return
+        if self.holder() is not None:
+            raise DeploymentError(f"The server in {self.path} still runs.")
+        logs = self.path / claims.LOG_FOLDER
+        ours = [self.path / name for name in (claims.LAUNCH_FILE, claims.STATE_FILE, claims.LOCK_FILE, _FENCE_FILE)]
+        for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
+            file.unlink(missing_ok=True)
+        for folder in (logs, self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _write(self, launch: Launch) -> str:
+        try:
+            with self._fence():
+                current = self.launch()
+                if current is not None and current.epoch > launch.epoch:
+                    raise LeaseLostError(f"Another process has taken over the server in {self.path}.")
+                claims.write_launch(self.path, launch)
+        except OSError as error:
+            raise DeploymentError(
+                f"The server's folder {self.path} cannot be written: {error.strerror or error}.", "Make room there."
+            ) from error
+        return launch.token
+
+    @contextmanager
+    def _fence(self) -> Iterator[None]:
+        descriptor = os.open(self.path / _FENCE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        try:
+            if not hasattr(os, "pidfd_open"):
+                os.kill(pid, number)
+                return
+            descriptor = os.pidfd_open(pid)
+            try:
+                # the descriptor is of whoever has the number now: make sure that this is still the lock's holder
+                if self.holder() == pid:
+                    signal.pidfd_send_signal(descriptor, number)
+            finally:
+                os.close(descriptor)
+        except ProcessLookupError:
+            pass  # it has ended in between
+        except PermissionError as error:
+            raise DeploymentError(
+                f"The server's process {pid} belongs to another user.", "Stop it as the user who deployed it."
+            ) from error

@@ -1,0 +1,248 @@
+"""The base of every model deployer: the public verbs, and the few methods that a flavor writes.
+
+An author of a flavor derives a ``ModelDeployerFlavor``, a ``ServiceConfig`` and a ``BaseModelDeployer``, and writes
+the methods that begin with ``do_``. They are re-entrant: each may be called again after a crash at any point, finds
+what the first call made (by a name derived from the service's UUID) and goes on from there. None of them waits until
+a server is ready or gone, and none touches the database: the lifecycle does both. The suite in
+``stackkit.model_deployers.conformance`` checks all of it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from ..errors import InvalidConfigError, NotSupportedError
+from ..stack import ComponentType, Flavor, StackComponent, StackStore
+from ..stack.configs import parse
+from ..store import default_database
+from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig
+from .lifecycle import Lifecycle, Operation, Progress, silent
+from .predictions import request_prediction
+from .servers import ModelServers, Services
+from .service import Service
+
+
+class ModelDeployerFlavor(Flavor):
+    """The base of every model deployer flavor."""
+
+    TYPE = ComponentType.MODEL_DEPLOYER
+    service_config_class: ClassVar[type[ServiceConfig]] = ServiceConfig
+
+
+class BaseModelDeployer(StackComponent):
+    """Deploys models and manages their servers, each of which is a row of the one table."""
+
+    TYPE = ComponentType.MODEL_DEPLOYER
+
+    @property
+    def service_config_class(self) -> type[ServiceConfig]:
+        """The type of configuration that this flavor's services have."""
+        if not isinstance(self.flavor, ModelDeployerFlavor):
+            raise NotSupportedError(f"The flavor {self.record.flavor!r} is no model deployer flavor.")
+        return self.flavor.service_config_class
+
+    @classmethod
+    def get_active_model_deployer(cls) -> Self:
+        """The model deployer of the active stack.
+
+        Raises NotFoundError when the stack has none, and InvalidConfigError when it is of another flavor than this
+        class.
+        """
+        deployer = StackStore(default_database()).active_component(ComponentType.MODEL_DEPLOYER)
+        if not isinstance(deployer, cls):
+            raise InvalidConfigError(
+                f"The active stack's model deployer {deployer.name!r} is a {type(deployer).__name__}, "
+                f"not a {cls.__name__}.",
+                "Choose another stack: stackkit stack set NAME.",
+            )
+        return deployer
+
+    # The verbs
+
+    def deploy_model(
+        self,
+        config: ServiceConfig | None = None,
+        *,
+        replace: bool = False,
+        timeout: float = 300,
+        progress: Progress = silent,
+        **fields: Any,
+    ) -> Service:
+        """Have a model served, and return its service once it answers.
+
+        Takes a configuration of this flavor's type, or its fields. Deploying the same again returns the server that
+        is there, started if it had stopped. Deploying something else under the same identity gives it a new revision
+        under the same UUID and URL with ``replace``, and raises AlreadyExistsError without. ``timeout`` is in
+        seconds; with 0 it does not wait until the server answers.
+
+        Raises InvalidConfigError, ModelError, DeploymentError and DeploymentTimeoutError; a start that failed leaves
+        one service in error and nothing running, and the same deploy tries it again.
+        """
+        checked = self._config(config, fields)
+        service_id = Lifecycle(self, progress).deploy(checked, replace=replace, timeout=timeout)
+        return self.get_model_server(service_id, refresh=False)
+
+    def find_model_server(
+        self,
+        *,
+        running: bool | None = None,
+        service_uuid: uuid.UUID | str | None = None,
+        refresh: bool = True,
+        **filters: Any,
+    ) -> Services:
+        """The services of this deployer that match every filter, newest first, read a page at a time.
+
+        Filters with an index: pipeline_name, pipeline_step_name, run_name, service_name, model_name, model_version,
+        flavor, and ``running``. Any other field of the configuration is compared by scanning. With ``refresh`` the
+        platform is asked about the services of each page at once, and what it says is recorded.
+        Raises InvalidConfigError for a filter that is no field.
+        """
+        return self._servers.find(
+            deployer_id=self.id,
+            running=running,
+            service_uuid=service_uuid,
+            refresh=refresh,
+            config_class=self.service_config_class,
+            **filters,
+        )
+
+    def get_model_server(self, service: Service | uuid.UUID | str, *, refresh: bool = True) -> Service:
+        """A service of this deployer by its UUID, a unique prefix of it, or its name. Raises NotFoundError."""
+        return self._servers.get(_key(service), deployer_id=self.id, refresh=refresh)
+
+    def start_model_server(
+        self, service: Service | uuid.UUID | str, *, timeout: float = 300, progress: Progress = silent
+    ) -> Service:
+        """Start a server and wait until it answers; a no-op when it runs. Raises as ``deploy_model`` does."""
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).start(service_id, timeout=timeout)
+        return self.get_model_server(service_id, refresh=False)
+
+    def stop_model_server(
+        self, service: Service | uuid.UUID | str, *, timeout: float = 300, progress: Progress = silent
+    ) -> Service:
+        """Stop a server so that it can be started again; a no-op when it does not run.
+
+        Raises DeploymentError and DeploymentTimeoutError when the platform does not stop it.
+        """
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).stop(service_id, timeout=timeout)
+        return self.get_model_server(service_id, refresh=False)
+
+    def delete_model_server(
+        self,
+        service: Service | uuid.UUID | str,
+        *,
+        timeout: float = 300,
+        forget: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        """Remove a server, all that was made for it, and its row once the platform confirms.
+
+        With ``forget`` the row alone is dropped, for a platform that no longer exists; nothing is asked of it.
+        """
+        service_id = self.get_model_server(service, refresh=False).id
+        if forget:
+            self._servers.forget(service_id)
+        else:
+            Lifecycle(self, progress).delete(service_id, timeout=timeout)
+
+    def get_model_server_logs(
+        self, service: Service | uuid.UUID | str, *, follow: bool = False, tail: int | None = None
+    ) -> Iterator[str]:
+        """The server's log, a line at a time; the last ``tail`` lines, and with ``follow`` those to come."""
+        found = self.get_model_server(service, refresh=False)
+        return self.do_logs(found, follow=follow, tail=tail)
+
+    def predict(self, service: Service | uuid.UUID | str, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Ask a server for predictions.
+
+        ``data`` is a DataFrame, an array, a list, a dictionary of columns, or a whole request such as
+        ``{"dataframe_split": …}``. Raises PredictionError with the server's own words.
+        """
+        found = service if isinstance(service, Service) else self.get_model_server(service)
+        return self.do_predict(found, data, params)
+
+    # What a flavor writes
+
+    @abstractmethod
+    def do_identify(self) -> PlatformIdentity:
+        """Name the platform that this deployer acts on, as it can be reached from here.
+
+        Raises PlatformUnavailableError when that cannot be told.
+        """
+
+    def do_resolve(self, config: ServiceConfig, progress: Progress) -> ModelSource:
+        """Find the bytes that ``config`` asks for, and their digest where they can be read from here.
+
+        Called before anything is written down, so that a model that is none changes nothing. Raises ModelError.
+        """
+        return ModelSource(uri=config.model_uri)
+
+    def do_prepare(self, operation: Operation) -> None:
+        """Make ready what the server needs (an environment, an image, an upload), while an old one still serves."""
+
+    @abstractmethod
+    def do_start(self, operation: Operation) -> None:
+        """Create the server and return at once; a no-op when it is there."""
+
+    @abstractmethod
+    def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
+        """What the platform says about each of these services, by UUID; one that is left out does not run.
+
+        Asks for many at once where the platform can, changes nothing, and raises PlatformUnavailableError when it
+        cannot be asked.
+        """
+
+    @abstractmethod
+    def do_stop(self, operation: Operation) -> None:
+        """Stop the server and return; a no-op when there is none. It can be started again under the same URL.
+
+        Called again every few seconds while the server has not stopped, so that a flavor can become firmer.
+        """
+
+    @abstractmethod
+    def do_delete(self, operation: Operation) -> None:
+        """Remove all that was made for a server that has stopped; a no-op on what is gone already."""
+
+    @abstractmethod
+    def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
+        """The server's log, a line at a time without its end."""
+
+    def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
+        """Ask the server for predictions; by default over MLflow's scoring protocol at its prediction URL."""
+        return request_prediction(service, data, params)
+
+    def do_discard(self, source: ModelSource) -> None:
+        """Drop the kept bytes of a model that no service's revision names any more; a no-op when there are none."""
+
+    def do_info(self, service: Service) -> Mapping[str, str]:
+        """Further rows for the description of a service, by upper-case name."""
+        return {}
+
+    @property
+    def _servers(self) -> ModelServers:
+        return ModelServers(self.database, {self.id: self})
+
+    def _config(self, config: ServiceConfig | None, fields: Mapping[str, Any]) -> ServiceConfig:
+        expected = self.service_config_class
+        if config is None:
+            return parse(expected, fields, f"a {self.record.flavor} service")
+        if fields:
+            raise InvalidConfigError(
+                f"deploy_model was given a configuration and {', '.join(map(repr, fields))} beside it.",
+                "Put all fields into the configuration.",
+            )
+        if not isinstance(config, expected):
+            raise InvalidConfigError(
+                f"A {type(config).__name__} does not fit the {self.record.flavor} model deployer.",
+                f"Give it a {expected.__name__}.",
+            )
+        return config
+
+
+def _key(service: Service | uuid.UUID | str) -> str:
+    return service.id if isinstance(service, Service) else str(service)

@@ -1,0 +1,148 @@
+"""Leases: the right to work on one service, for a while, known to every process that shares the database.
+
+A lease has an owner, an expiry by the database's clock and an epoch. Taking it over raises the epoch, and every
+write is conditional on it: an expired lease does not prove its owner dead, so the one that slept through the expiry
+finds its writes refused with LeaseLostError.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import RowMapping
+
+from ..errors import DeploymentTimeoutError, LeaseLostError, StoreError
+from ..processes import ProcessIdentity, machine_name
+from ..store import Database
+from ..store import services as rows
+
+_RENEW_SECONDS = rows.LEASE_SECONDS / 3
+_POLL_SECONDS = (0.02, 0.5)
+
+
+def actor() -> str:
+    """Who is at work, for the history: user, machine and process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{machine_name()}:{os.getpid()}"
+
+
+def new_owner() -> str:
+    """What a lease's row says of its owner; unlike any other's, even within one process."""
+    return json.dumps({"process": ProcessIdentity.current().as_dict(), "id": str(uuid.uuid4())})
+
+
+class Lease:
+    """A lease that is held. As a context manager it renews itself in a thread, and is given back at the end."""
+
+    def __init__(self, database: Database, service_id: str, epoch: int) -> None:
+        self.database = database
+        self.service_id = service_id
+        self.epoch = epoch
+        self._lost = False
+        self._done = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, name="stackkit-lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._renewer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._renewer.join()
+        if not self._lost:
+            with self.database.write() as connection:
+                rows.release_lease(connection, self.service_id, self.epoch)
+
+    def check(self) -> None:
+        """Raises LeaseLostError when the lease is known to be somebody else's."""
+        if self._lost:
+            raise self._error()
+
+    def read(self) -> RowMapping:
+        """The row as it is now. Raises LeaseLostError when it is gone."""
+        with self.database.read() as connection:
+            row = rows.get(connection, self.service_id)
+        if row is None or row["lease_epoch"] != self.epoch:
+            raise self._error()
+        return row
+
+    def write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
+        """Change the row and, in the same transaction, its history (``action``, ``outcome``, ``state``, ``message``).
+
+        Raises LeaseLostError, and changes nothing, when the lease is somebody else's by now.
+        """
+        with self.database.write() as connection:
+            if not rows.write(connection, self.service_id, self.epoch, values):
+                raise self._error()
+            if event is not None and (row := rows.get(connection, self.service_id)) is not None:
+                rows.record_event(connection, row, actor=actor(), **event)
+
+    def _renew(self) -> None:
+        while not self._done.wait(_RENEW_SECONDS):
+            try:
+                with self.database.write() as connection:
+                    held = rows.renew_lease(connection, self.service_id, self.epoch)
+            except StoreError:
+                continue  # the database may be back for the next turn; if not, the epoch decides
+            if not held:
+                self._lost = True
+                return
+
+    def _error(self) -> LeaseLostError:
+        self._lost = True
+        return LeaseLostError(
+            f"Another process has taken over the service {self.service_id}.",
+            f"See what became of it: stackkit model-deployer models describe {self.service_id}.",
+        )
+
+
+def take(
+    database: Database,
+    service_id: str,
+    deadline: float,
+    *,
+    done: Callable[[RowMapping], bool] = lambda row: False,
+) -> Lease | None:
+    """Take the lease of a service, waiting for the one who has it until ``deadline`` (``time.monotonic()``).
+
+    One whose owner is provably dead is taken over at once. Returns None when the service is gone, or when while
+    waiting ``done(row)`` says that there is nothing left to do. Raises DeploymentTimeoutError.
+    """
+    owner = new_owner()
+    pause, longest = _POLL_SECONDS
+    while True:
+        with database.read() as connection:
+            row = rows.get(connection, service_id)
+        if row is None or done(row):
+            return None
+        dead = _provably_dead(row["lease_owner"]) if row["leased"] else None
+        if not row["leased"] or dead:
+            with database.write() as connection:
+                epoch = rows.take_lease(connection, service_id, owner, instead_of=row["lease_owner"] if dead else None)
+            if epoch is not None:
+                return Lease(database, service_id, epoch)
+        if time.monotonic() >= deadline:
+            raise DeploymentTimeoutError(
+                f"The service {row['service_name']!r} is being worked on by another process ({row['state']}).",
+                "Wait for it, or try again with a longer --timeout.",
+            )
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 1.5, longest)
+
+
+def _provably_dead(owner: str | None) -> bool:
+    process = ProcessIdentity.parse(owner or "")
+    return process is not None and process.is_provably_dead()

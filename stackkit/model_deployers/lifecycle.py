@@ -1,0 +1,502 @@
+"""The one lifecycle: what moves a model server from what it is to what was asked for.
+
+Every operation has the same shape. The intent is written first, under a lease. Then the flavor acts; what it makes
+has names derived from the service's UUID, and what a platform hands back is checkpointed as it comes. The lifecycle
+alone waits, times out and cancels. The outcome is written last, with the platform's own words on failure; a start
+that failed leaves nothing running. Whoever is killed half-way leaves a row that says what was meant, and asking
+again finishes it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import RowMapping
+
+from ..errors import (
+    AlreadyExistsError,
+    DeploymentError,
+    DeploymentTimeoutError,
+    LeaseLostError,
+    NotFoundError,
+    PlatformUnavailableError,
+    StackkitError,
+)
+from ..stack import SecretStore, configs
+from ..stack.configs import parse, plain
+from ..store import services as rows
+from . import leases
+from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
+from .leases import Lease
+from .service import Service
+
+if TYPE_CHECKING:
+    from .base import BaseModelDeployer
+
+_POLL_SECONDS = (0.02, 1.0)
+_REPEAT_SECONDS = 5.0
+_LOG_LINES = 20
+# Labels make no new configuration, and the model is compared by its source.
+_NOT_COMPARED = ("run_name", "model_uri")
+_CLEAN_UP_SECONDS = 30.0
+
+Progress = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """The progress of somebody who does not watch."""
+
+
+class Operation:
+    """What a flavor is given to act on one service: the service, its secrets in place, and a fenced notebook."""
+
+    def __init__(self, service: Service, config: ServiceConfig, lease: Lease, deadline: float, progress: Progress):
+        self.service = service
+        self.config = config
+        self.deadline = deadline
+        self.progress = progress
+        self._lease = lease
+
+    @property
+    def epoch(self) -> int:
+        """Raised each time somebody takes over the work: what carries a lower one is out of date."""
+        return self._lease.epoch
+
+    def checkpoint(self, **details: Any) -> None:
+        """Keep what the platform handed back in the service's details, before going on.
+
+        Raises LeaseLostError when another process has taken over: stop at once.
+        """
+        merged = {**self.service.status.details, **details}
+        self._lease.write({"details": merged})
+        self.service._row["details"] = merged
+
+    def remaining(self) -> float:
+        """Seconds until the operation is given up; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+class Lifecycle:
+    """The operations on the services of one deployer."""
+
+    def __init__(self, deployer: BaseModelDeployer, progress: Progress = silent) -> None:
+        self._deployer = deployer
+        self._database = deployer.database
+        self._secrets = SecretStore(deployer.database)
+        self._progress = progress
+
+    # The verbs
+
+    def deploy(self, config: ServiceConfig, *, replace: bool, timeout: float) -> str:
+        """Have the service that ``config`` names serve what it says; return its UUID."""
+        deadline = time.monotonic() + timeout
+        platform = self._deployer.do_identify()
+        source = self._deployer.do_resolve(config, self._progress)
+        identity = config.identity(self._deployer.id)
+        while True:
+            lease = self._insert(config, source, identity, platform)
+            if lease is not None:
+                with lease:
+                    return self._bring_up(lease, deadline, wait=timeout > 0)
+            with self._database.read() as connection:
+                row = rows.get_by_identity(connection, identity)
+            if row is None:
+                continue  # deleted in between
+            if self._same(row, config, source):
+                finished = self._start_same(row, config, source, deadline, wait=timeout > 0)
+            elif replace:
+                finished = self._replace(row["id"], config, source, deadline, wait=timeout > 0)
+            else:
+                raise AlreadyExistsError(
+                    f"The service {row['service_name']!r} ({row['id']}) has another configuration: "
+                    f"{self._difference(row, config, source)}.",
+                    "Replace it (replace=True, or --replace), or give the new one a service_name of its own.",
+                )
+            if finished:
+                return str(row["id"])
+
+    def start(self, service_id: str, *, timeout: float) -> None:
+        """Start the service; a no-op when it runs. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._take(service_id, deadline) as lease:
+            self._check_platform(lease.read())
+            self._converge_up(lease, deadline, wait=timeout > 0)
+
+    def stop(self, service_id: str, *, timeout: float) -> None:
+        """Stop the service; a no-op when nothing of it runs. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._take(service_id, deadline) as lease:
+            row = lease.read()
+            self._check_platform(row)
+            if self._observe(self._service(row)).state is ServiceState.INACTIVE and row["target"] == Target.INACTIVE:
+                lease.write({"state": ServiceState.INACTIVE, "message": "", "prediction_url": None})
+                return
+            lease.write(
+                {"target": Target.INACTIVE, "state": ServiceState.PENDING_SHUTDOWN},
+                {"action": "stop", "outcome": "begun"},
+            )
+            self._bring_down(lease, deadline, self._deployer.do_stop, "stop")
+            lease.write(
+                {"state": ServiceState.INACTIVE, "message": "", "prediction_url": None},
+                {"action": "stop", "outcome": "done", "state": ServiceState.INACTIVE},
+            )
+
+    def delete(self, service_id: str, *, timeout: float) -> None:
+        """Remove the service and its row, the row only after the platform confirms. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._take(service_id, deadline) as lease:
+            row = lease.read()
+            self._check_platform(row)
+            lease.write(
+                {"target": Target.DELETED, "state": ServiceState.PENDING_SHUTDOWN},
+                {"action": "delete", "outcome": "begun"},
+            )
+            self._bring_down(lease, deadline, self._deployer.do_stop, "delete")
+            self._bring_down(lease, deadline, self._deployer.do_delete, "delete")
+            sources = self._remove(lease)
+        for source in sources:
+            self._discard(source)
+
+    # Bringing up
+
+    def _insert(
+        self, config: ServiceConfig, source: ModelSource, identity: str, platform: PlatformIdentity
+    ) -> Lease | None:
+        """The intent of a new service, as a row that is leased to us; None when there is one already."""
+        service_id = str(uuid.uuid4())
+        with self._database.write() as connection:
+            values = {
+                "id": service_id,
+                "identity": identity,
+                "deployer_id": self._deployer.id,
+                "flavor": self._deployer.record.flavor,
+                "service_name": config.display_name,
+                **_named_columns(config),
+                "config": self._secrets.conceal(connection, plain(config), service_id),
+                "source": source.as_dict(),
+                "target": Target.ACTIVE,
+                "state": ServiceState.PENDING_STARTUP,
+                "message": "",
+                "details": {},
+                "platform_id": platform.id,
+                "platform_name": platform.name,
+            }
+            if not rows.insert_service(connection, values, leases.new_owner()):
+                self._secrets.forget(connection, service_id)
+                return None
+            rows.record_event(connection, values, actor=leases.actor(), action="deploy", outcome="begun")
+        return Lease(self._database, service_id, epoch=1)
+
+    def _start_same(
+        self, row: RowMapping, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
+    ) -> bool:
+        """Have the service that is there run; False when it is gone or another by the time it is our turn."""
+        self._check_platform(row)
+        if self._serves(row, config, source):
+            return True
+        lease = leases.take(self._database, row["id"], deadline, done=lambda now: self._serves(now, config, source))
+        if lease is None:
+            with self._database.read() as connection:
+                return rows.get(connection, row["id"]) is not None
+        with lease:
+            if not self._same(lease.read(), config, source):
+                return False
+            self._label(lease, config)
+            self._converge_up(lease, deadline, wait=wait)
+            return True
+
+    def _serves(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> bool:
+        """Whether the row's server is up with just this configuration, so that there is nothing to do."""
+        if row["leased"] or row["target"] != Target.ACTIVE or row["state"] != ServiceState.ACTIVE:
+            return False
+        if not self._same(row, config, source) or row["run_name"] != config.run_name:
+            return False
+        observation = self._observe(self._service(row))
+        return observation.state is ServiceState.ACTIVE and observation.revision in (None, row["revision"])
+
+    def _converge_up(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Have the newest revision run: nothing to do where it does, a fresh start where anything else does."""
+        row = lease.read()
+        service = self._service(row)
+        observation = self._observe(service)
+        current = observation.revision in (None, row["revision"])
+        if observation.state is ServiceState.ACTIVE and current:
+            lease.write({"target": Target.ACTIVE, **self._active(service, observation)})
+            return
+        lease.write(
+            {"target": Target.ACTIVE, "state": ServiceState.PENDING_STARTUP, "message": "", "prediction_url": None},
+            {"action": "start", "outcome": "begun"},
+        )
+        if observation.state is not ServiceState.INACTIVE and not (
+            observation.state is ServiceState.PENDING_STARTUP and current
+        ):
+            self._bring_down(lease, deadline, self._deployer.do_stop, "restart")
+        self._bring_up(lease, deadline, wait=wait)
+
+    def _replace(
+        self, service_id: str, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
+    ) -> bool:
+        """Give the service a new revision and have that run; False when the service is gone."""
+        lease = leases.take(self._database, service_id, deadline)
+        if lease is None:
+            return False
+        with lease:
+            row = lease.read()
+            self._check_platform(row)
+            if self._same(row, config, source):
+                self._label(lease, config)
+                self._converge_up(lease, deadline, wait=wait)
+                return True
+            # the old revision goes on serving while the new one is made ready, and stays if that fails
+            candidate = Service({**row, "source": source.as_dict(), "revision": row["revision"] + 1}, self._deployer)
+            self._deployer.do_prepare(Operation(candidate, config, lease, deadline, self._progress))
+            self._revise(lease, row, config, source)
+            self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
+            self._bring_up(lease, deadline, wait=wait, prepared=True)
+        return True
+
+    def _revise(self, lease: Lease, row: RowMapping, config: ServiceConfig, source: ModelSource) -> None:
+        number = row["revision"] + 1
+        with self._database.write() as connection:
+            values = {
+                **_named_columns(config),
+                "config": self._secrets.conceal(connection, plain(config), row["id"], number),
+                "source": source.as_dict(),
+                "revision": number,
+                "target": Target.ACTIVE,
+                "state": ServiceState.PENDING_STARTUP,
+                "message": "",
+                "prediction_url": None,
+            }
+            if not rows.write(connection, row["id"], lease.epoch, values):
+                raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
+            rows.insert_revision(connection, {"id": row["id"], **values})
+            rows.record_event(
+                connection,
+                row,
+                actor=leases.actor(),
+                action="replace",
+                outcome="begun",
+                message=f"revision {number}: {self._difference(row, config, source)}",
+            )
+
+    def _bring_up(self, lease: Lease, deadline: float, *, wait: bool, prepared: bool = False) -> str:
+        """Prepare and start the newest revision and wait until it answers; whatever fails leaves nothing running."""
+        operation = self._operation(lease, deadline)
+        service = operation.service
+        try:
+            if not prepared:
+                self._progress(f"preparing {service.name}")
+                self._deployer.do_prepare(operation)
+            self._progress(f"starting {service.name}")
+            self._deployer.do_start(operation)
+            if wait:
+                observation = self._wait(lease, operation, {ServiceState.ACTIVE}, "start")
+                lease.write(
+                    self._active(service, observation),
+                    {"action": "start", "outcome": "done", "state": ServiceState.ACTIVE},
+                )
+        except LeaseLostError:
+            raise  # whoever has taken over decides what runs
+        except BaseException as error:
+            self._give_up(lease, operation, error)
+            if isinstance(error, StackkitError) or not isinstance(error, Exception):
+                raise
+            raise DeploymentError(f"The service {service.name!r} did not start: {error!r}.") from error
+        return service.id
+
+    def _give_up(self, lease: Lease, operation: Operation, error: BaseException) -> None:
+        """Stop what a failed or cancelled start has left, and write down why."""
+        if isinstance(error, KeyboardInterrupt):
+            message = "Its start was cancelled."
+        elif isinstance(error, StackkitError):
+            message = error.message
+        else:
+            message = repr(error)
+        operation.deadline = time.monotonic() + _CLEAN_UP_SECONDS
+        try:
+            self._deployer.do_stop(operation)
+            self._wait(lease, operation, {ServiceState.INACTIVE}, "stop", again=self._deployer.do_stop)
+        except LeaseLostError:
+            return
+        except Exception as second:
+            message += f" And it could not be cleaned up: {second}"
+        lease.write(
+            {"state": ServiceState.ERROR, "message": message, "prediction_url": None},
+            {"action": "start", "outcome": "failed", "state": ServiceState.ERROR, "message": message},
+        )
+
+    # Bringing down
+
+    def _bring_down(self, lease: Lease, deadline: float, act: Callable[[Operation], None], action: str) -> None:
+        operation = self._operation(lease, max(deadline, time.monotonic() + 1.0))
+        self._progress(f"stopping {operation.service.name}")
+        try:
+            act(operation)
+            self._wait(lease, operation, {ServiceState.INACTIVE}, "stop", again=act)
+        except LeaseLostError:
+            raise
+        except BaseException as error:
+            message = error.message if isinstance(error, StackkitError) else repr(error)
+            lease.write({"message": message}, {"action": action, "outcome": "failed", "message": message})
+            if isinstance(error, StackkitError) or not isinstance(error, Exception):
+                raise
+            raise DeploymentError(f"The service {operation.service.name!r} did not stop: {error!r}.") from error
+
+    def _remove(self, lease: Lease) -> list[ModelSource]:
+        """Delete the row; returns the sources that its revisions served."""
+        with self._database.write() as connection:
+            sources = [ModelSource(**row["source"]) for row in rows.revisions(connection, lease.service_id)]
+            row = rows.get(connection, lease.service_id)
+            if row is None or not rows.remove(connection, lease.service_id, lease.epoch):
+                raise LeaseLostError(f"Another process has taken over the service {lease.service_id}.")
+            rows.record_event(connection, row, actor=leases.actor(), action="delete", outcome="done")
+            self._secrets.forget(connection, lease.service_id)
+        return sources
+
+    def _discard(self, source: ModelSource) -> None:
+        if source.digest is None:
+            return
+        with self._database.read() as connection:
+            if rows.digest_is_used(connection, source.digest):
+                return
+        self._deployer.do_discard(source)
+
+    # What both need
+
+    def _wait(
+        self,
+        lease: Lease,
+        operation: Operation,
+        wanted: set[ServiceState],
+        verb: str,
+        *,
+        again: Callable[[Operation], None] | None = None,
+    ) -> Observation:
+        """Ask the platform until the service is in a wanted state, calling ``again`` now and then while it is not.
+
+        Raises DeploymentError when it is in error or gone instead, with the end of its log, and
+        DeploymentTimeoutError when it takes too long.
+        """
+        service = operation.service
+        pause, longest = _POLL_SECONDS
+        repeat = time.monotonic() + _REPEAT_SECONDS
+        while True:
+            lease.check()
+            observation = self._observe(service)
+            if observation.state in wanted:
+                return observation
+            ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
+            if verb == "start" and ended:
+                reason = observation.message or "it ended by itself"
+                raise DeploymentError(
+                    f"The service {service.name!r} did not start: {reason}{self._log_tail(service)}",
+                    f"See its log: stackkit model-deployer models logs {service.id[:8]}.",
+                )
+            if operation.remaining() == 0:
+                waited = observation.message or observation.state.value
+                raise DeploymentTimeoutError(
+                    f"The service {service.name!r} did not {verb} in time; it was still waiting for: {waited}"
+                    f"{self._log_tail(service) if verb == 'start' else ''}",
+                    "Give it more time with --timeout (timeout=…), or see its log: "
+                    f"stackkit model-deployer models logs {service.id[:8]}.",
+                )
+            if again is not None and time.monotonic() >= repeat:
+                again(operation)
+                repeat = time.monotonic() + _REPEAT_SECONDS
+            self._progress(f"waiting for {service.name}: {observation.message or observation.state.value}")
+            time.sleep(min(pause, operation.remaining()))
+            pause = min(pause * 1.3, longest)
+
+    def _log_tail(self, service: Service) -> str:
+        try:
+            lines = list(self._deployer.do_logs(service, follow=False, tail=_LOG_LINES))
+        except StackkitError:
+            return ""
+        return "\nThe end of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+
+    def _observe(self, service: Service) -> Observation:
+        return self._deployer.do_check([service]).get(service.id, Observation(ServiceState.INACTIVE))
+
+    def _active(self, service: Service, observation: Observation) -> dict[str, Any]:
+        return {
+            "state": ServiceState.ACTIVE,
+            "message": "",
+            "prediction_url": observation.prediction_url,
+            "details": {**service.status.details, **observation.details},
+            "unknown_since": None,
+            "unknown_reason": None,
+        }
+
+    def _take(self, service_id: str, deadline: float) -> Lease:
+        lease = leases.take(self._database, service_id, deadline)
+        if lease is None:
+            raise NotFoundError(
+                f"There is no model server {service_id!r}.",
+                "See what there is: stackkit model-deployer models list.",
+            )
+        return lease
+
+    def _service(self, row: RowMapping) -> Service:
+        return Service(row, self._deployer)
+
+    def _operation(self, lease: Lease, deadline: float) -> Operation:
+        row = lease.read()
+        config = self._revealed(row)
+        return Operation(self._service(row), config, lease, deadline, self._progress)
+
+    def _revealed(self, row: RowMapping) -> ServiceConfig:
+        with self._database.read() as connection:
+            values = self._secrets.reveal(connection, row["config"])
+        return parse(self._deployer.service_config_class, values, "the stored configuration")
+
+    def _check_platform(self, row: RowMapping) -> None:
+        here = self._deployer.do_identify()
+        if row["platform_id"] not in (None, here.id):
+            raise PlatformUnavailableError(
+                f"The service {row['service_name']!r} lives on {row['platform_name']}, not on {here.name}.",
+                f"Act on it from {row['platform_name']}.",
+            )
+
+    def _label(self, lease: Lease, config: ServiceConfig) -> None:
+        row = lease.read()
+        if row["run_name"] != config.run_name:
+            lease.write({"run_name": config.run_name, "config": {**row["config"], "run_name": config.run_name}})
+
+    def _same(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> bool:
+        return not self._differences(row, config, source)
+
+    def _difference(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> str:
+        return ", ".join(self._differences(row, config, source))
+
+    def _differences(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> list[str]:
+        """What the configuration has otherwise than the row, in words that show no secret."""
+        try:
+            stored = self._revealed(row)
+        except StackkitError:
+            return ["its stored configuration cannot be read"]
+        with self._database.read() as connection:
+            given = parse(
+                self._deployer.service_config_class,
+                self._secrets.reveal(connection, configs.clear(config)),
+                "the configuration",
+            )
+        found = [
+            f"{name} is {getattr(stored, name)!r}, not {getattr(given, name)!r}"
+            for name in type(given).model_fields
+            if name not in _NOT_COMPARED and getattr(stored, name) != getattr(given, name)
+        ]
+        before = ModelSource(**row["source"])
+        if before.uri != source.uri:
+            found.insert(0, f"model_uri is {before.uri!r}, not {source.uri!r}")
+        elif before.digest != source.digest:
+            found.insert(0, f"the model at {source.uri} has changed")
+        return found
+
+
+def _named_columns(config: ServiceConfig) -> dict[str, Any]:
+    names = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
+    return {name: getattr(config, name) for name in names}

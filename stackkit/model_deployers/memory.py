@@ -1,0 +1,149 @@
+"""A model deployer whose platform is this process's memory: for tests of pipelines, tools and the lifecycle itself.
+
+    stackkit model-deployer flavor register stackkit.model_deployers.memory.MemoryModelDeployerFlavor
+
+Its servers are entries of a dictionary that ends with the process; ``do_predict`` gives back the data. A service's
+``behaviour`` chooses what goes wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..errors import DeploymentError, ModelError, PlatformUnavailableError
+from ..stack import ComponentConfig
+from .base import BaseModelDeployer, ModelDeployerFlavor
+from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState
+from .lifecycle import Operation, Progress
+from .service import Service
+
+Behaviour = Literal["run", "hang", "fail", "crash", "never_stop"]
+
+
+class MemoryModelDeployerConfig(ComponentConfig):
+    """``platform`` names the dictionary that the servers live in."""
+
+    platform: str = Field(default="memory", description="The platform's name.")
+
+
+class MemoryServiceConfig(ServiceConfig):
+    """``behaviour``: run, hang while starting, fail at the start, crash after it, or never stop."""
+
+    behaviour: Behaviour = Field(default="run", description="What the server does when it is started.")
+    replicas: int = Field(default=1, ge=1, description="Any number, to have something to change.")
+
+
+class MemoryModelDeployerFlavor(ModelDeployerFlavor):
+    """Servers that are entries of a dictionary in this process."""
+
+    NAME = "memory"
+    SUMMARY = "For tests: servers in this process's memory."
+    implementation = "stackkit.model_deployers.memory:MemoryModelDeployer"
+    config_class = MemoryModelDeployerConfig
+    service_config_class = MemoryServiceConfig
+    location_fields = ("platform",)
+
+
+@dataclass
+class MemoryServer:
+    """One entry: a server as the platform has it."""
+
+    revision: int
+    behaviour: Behaviour
+    log: list[str] = field(default_factory=list)
+    running: bool = True
+
+
+@dataclass
+class MemoryPlatform:
+    """A platform that can be broken. ``reachable`` False makes every question fail; ``starts`` counts creations."""
+
+    servers: dict[str, MemoryServer] = field(default_factory=dict)
+    reachable: bool = True
+    starts: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def named(cls, name: str) -> MemoryPlatform:
+        """The platform of that name in this process, made when it is first asked for."""
+        return _PLATFORMS.setdefault(name, cls())
+
+
+_PLATFORMS: dict[str, MemoryPlatform] = {}
+
+
+class MemoryModelDeployer(BaseModelDeployer):
+    """Keeps its servers in a ``MemoryPlatform``."""
+
+    @property
+    def platform(self) -> MemoryPlatform:
+        return MemoryPlatform.named(self.config.platform)
+
+    def do_identify(self) -> PlatformIdentity:
+        return PlatformIdentity(f"memory:{self.config.platform}", self.config.platform)
+
+    def do_resolve(self, config: ServiceConfig, progress: Progress) -> ModelSource:
+        if config.model_uri.startswith("missing"):
+            raise ModelError(f"There is no model at {config.model_uri}.", "Check model_uri.")
+        return ModelSource(uri=config.model_uri, digest=f"memory:{config.model_uri}")
+
+    def do_start(self, operation: Operation) -> None:
+        platform, service = self._reach(), operation.service
+        config = operation.config
+        if not isinstance(config, MemoryServiceConfig):
+            raise DeploymentError(f"A {type(config).__name__} cannot be started here.")
+        with platform.lock:
+            server = platform.servers.get(service.id)
+            if server is not None and server.running and server.revision == service.revision:
+                return
+            platform.starts += 1
+            log = [f"started revision {service.revision}"]
+            platform.servers[service.id] = MemoryServer(service.revision, config.behaviour, log)
+        operation.checkpoint(name=f"stackkit-{service.id}")
+        if config.behaviour == "fail":
+            platform.servers[service.id].log.append("ValueError: it is broken")
+            raise DeploymentError("The platform refused: it is broken.")
+
+    def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
+        servers = self._reach().servers
+        return {service.id: _observe(service, servers.get(service.id)) for service in services}
+
+    def do_stop(self, operation: Operation) -> None:
+        server = self._reach().servers.get(operation.service.id)
+        if server is not None and server.behaviour != "never_stop":
+            server.running = False
+
+    def do_delete(self, operation: Operation) -> None:
+        server = self._reach().servers.get(operation.service.id)
+        if server is None or server.behaviour != "never_stop":
+            self.platform.servers.pop(operation.service.id, None)
+
+    def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
+        server = self._reach().servers.get(service.id)
+        lines = list(server.log) if server is not None else []
+        return iter(lines if tail is None else lines[max(0, len(lines) - tail) :])
+
+    def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
+        return data
+
+    def _reach(self) -> MemoryPlatform:
+        if not self.platform.reachable:
+            raise PlatformUnavailableError(f"The platform {self.config.platform} does not answer.")
+        return self.platform
+
+
+def _observe(service: Service, server: MemoryServer | None) -> Observation:
+    if server is None or not server.running:
+        return Observation(ServiceState.INACTIVE)
+    if server.behaviour == "hang":
+        return Observation(ServiceState.PENDING_STARTUP, "loading for ever", revision=server.revision)
+    if server.behaviour == "crash":
+        return Observation(ServiceState.ERROR, "it crashed", revision=server.revision)
+    return Observation(
+        ServiceState.ACTIVE, prediction_url=f"memory://{service.id}/invocations", revision=server.revision
+    )

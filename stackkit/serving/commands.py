@@ -1,0 +1,103 @@
+"""The command line: serve in the foreground, or claim a folder and serve it in the background."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import claims
+from .claims import Launch, Phase
+from .logs import LogWriter, stderr_writer
+from .supervisor import Supervisor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0 after a clean stop, 1 on failure, 130 after SIGINT."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.claim is not None:
+        from .managed import start
+
+        folder, token = options.claim
+        return start(Path(folder), token)
+    if options.model is None:
+        parser.error("name the model to serve")
+    return _foreground(
+        Launch(
+            token="",
+            model=options.model,
+            format=options.format,
+            host=options.host,
+            port=options.port,
+            workers=options.workers,
+            request_timeout=options.request_timeout,
+            max_body=options.max_body,
+            python=options.python,
+        )
+    )
+
+
+def _foreground(launch: Launch) -> int:
+    writer = LogWriter(stderr_writer)
+    root = logging.getLogger("stackkit.serving")
+    root.setLevel(logging.INFO)
+    root.addHandler(writer)
+    supervisor = Supervisor(launch, writer, report=lambda _: None)
+    try:
+        outcome = supervisor.run()
+    finally:
+        root.removeHandler(writer)
+        writer.close()
+    if outcome.phase is Phase.FAILED:
+        sys.stderr.write(f"{outcome.error}\n")
+        return 1
+    return 130 if supervisor.signal == signal.SIGINT else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -P -m stackkit.serving", description="Serve one model until SIGTERM or SIGINT."
+    )
+    parser.add_argument("model", nargs="?", help="a model file or folder, file.py:attribute or module:attribute")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--request-timeout",
+        type=float,
+        default=claims.DEFAULT_REQUEST_TIMEOUT,
+        metavar="SECONDS",
+        help="a request that takes longer is answered 504 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-body",
+        type=_positive,
+        default=claims.DEFAULT_MAX_BODY,
+        metavar="BYTES",
+        help="a larger request is answered 413 (default: %(default)s)",
+    )
+    parser.add_argument("--python", metavar="INTERPRETER", help="runs the workers (default: this one)")
+    parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
+    parser.add_argument(
+        "--claim",
+        nargs=2,
+        metavar=("FOLDER", "TOKEN"),
+        help="go to the background and serve what FOLDER/launch.json says, if its token is TOKEN",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not 0 <= (port := int(text)) <= 65535:
+        raise ValueError(text)
+    return port
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,72 @@
+"""Python code that its owner named: ``file.py:attribute`` or ``module:attribute``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import ModelLoadError
+from ..formats import python_reference
+from ..payloads import CHAT_KEYS, Payload, Shape, to_frame
+
+
+class PythonModel:
+    """Calls a function with what JSON held, or with a data frame where the caller sent a table.
+
+    A chat request reaches it whole. ``params`` are not passed on: a function that wants them names them in its input.
+    """
+
+    signature = None
+    chat_keys = CHAT_KEYS
+
+    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
+        self.name = name
+        self._function = function
+
+    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        is_plain = data.shape in (Shape.INPUTS, Shape.INSTANCES, Shape.WHOLE)
+        return self._function(data.value if is_plain else to_frame(data))
+
+
+def load(reference: str, _: str) -> PythonModel:
+    parts = python_reference(reference)
+    if parts is None:
+        raise ModelLoadError(f"{reference} names no Python attribute: write file.py:attribute or module:attribute")
+    source, attribute = parts
+    module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+    try:
+        target = reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        raise ModelLoadError(f"{source} has no attribute {attribute}") from error
+    if isinstance(target, type):
+        target = target()
+    predict = getattr(target, "predict", target)
+    if not callable(predict):
+        raise ModelLoadError(f"{reference} can be neither called nor asked to predict")
+    return PythonModel(attribute, predict)
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelLoadError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    # what the file defines is looked up by its module's name when it is pickled; a library of that name keeps it
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and lacks something of its own
+        raise ModelLoadError(f"there is no module {name}; for a file write ./{name}.py:attribute") from error

@@ -1,0 +1,120 @@
+"""The managed mode: claim a folder, go to the background, and serve what its launch.json says.
+
+The order is the point. The lock is taken before launch.json is read, and nothing is bound before its token has been
+compared: of two starts that race, the one whose token the owner has since replaced ends without a trace.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from . import claims
+from .claims import ClaimError, Launch, Phase, ServerState
+from .logs import LogWriter, RotatingFile
+from .supervisor import Supervisor
+
+logger = logging.getLogger("stackkit.serving.managed")
+
+
+def start(folder: Path, token: str) -> int:
+    """Start the supervisor of ``folder`` in the background.
+
+    Returns 0 once it holds the folder's lock and has found its own token there; otherwise 1, the reason on stderr.
+    What becomes of the server from then on is in the folder's state.json.
+    """
+    folder = folder.absolute()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _background(folder, token, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        answer = answers.read().decode("utf-8", "replace")
+    if answer == "claimed":
+        return 0
+    sys.stderr.write(f"{answer or 'the supervisor ended before it held the lock'}\n")
+    os.waitpid(child, 0)
+    return 1
+
+
+def _background(folder: Path, token: str, answers: int) -> NoReturn:
+    status = 1
+    try:
+        status = _claim_and_serve(folder, token, answers)
+    except (ClaimError, OSError) as error:
+        os.write(answers, str(error).encode())
+    finally:
+        # the caller's stack lies below: its handlers and buffers are the parent's business
+        os._exit(status)
+
+
+def _claim_and_serve(folder: Path, token: str, answers: int) -> int:
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o077)
+    os.chdir(folder)
+    _release_terminal()
+    claims.hold_lock(folder)
+    try:
+        launch = claims.read_launch(folder)
+    except ClaimError as error:
+        claims.write_state(folder, _unreadable(token, str(error)))
+        raise
+    if launch.token != token:
+        raise ClaimError(f"this start of {folder} was superseded by another one")
+    claims.log_path(folder).parent.mkdir(mode=0o700, exist_ok=True)
+    file = RotatingFile(claims.log_path(folder), launch.log_max_bytes, launch.log_backups, also=(1, 2))
+    os.write(answers, b"claimed")
+    os.close(answers)
+    return _serve(folder, launch, file)
+
+
+def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:
+    writer = LogWriter(file.write)
+    root = logging.getLogger("stackkit.serving")
+    root.setLevel(logging.INFO)
+    root.addHandler(writer)
+    try:
+        outcome = Supervisor(launch, writer, report=lambda state: _record(folder, state)).run()
+    except Exception:
+        logger.exception("the supervisor failed")
+        raise
+    finally:
+        writer.close()
+    return 1 if outcome.phase is Phase.FAILED else 0
+
+
+def _record(folder: Path, state: ServerState) -> None:
+    try:
+        claims.write_state(folder, state)
+    except OSError as error:
+        # a full disk must not end a server that works
+        logger.warning("the state %s cannot be recorded: %s", state.phase, error)
+
+
+def _unreadable(token: str, error: str) -> ServerState:
+    return ServerState(
+        token=token,
+        revision=0,
+        phase=Phase.FAILED,
+        pid=os.getpid(),
+        host="",
+        port=None,
+        error=error,
+        since=time.time(),
+    )
+
+
+def _release_terminal() -> None:
+    """Let go of the caller's streams: whoever reads them must not have to wait for this process."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

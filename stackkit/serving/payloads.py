@@ -1,0 +1,218 @@
+"""What a request holds: its body read by content type, and the few forms that models want it in.
+
+numpy and pandas are imported by the functions that need them: a model that never sees a frame starts faster.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadRequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+class Shape(StrEnum):
+    """Under which name, or in which media type, the data came."""
+
+    SPLIT = "dataframe_split"
+    RECORDS = "dataframe_records"
+    INSTANCES = "instances"
+    INPUTS = "inputs"
+    WHOLE = "whole"
+    """The request's whole object, as chat clients send it (``messages``, ``prompt``, ``input``)."""
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+DATA_KEYS = (Shape.SPLIT, Shape.RECORDS, Shape.INSTANCES, Shape.INPUTS)
+CHAT_KEYS = frozenset({"messages", "prompt", "input"})
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The data of one request, not yet in the form that the model wants.
+
+    ``value`` is what JSON held, the text of a CSV, or the bytes of a Parquet file.
+    """
+
+    shape: Shape
+    value: Any
+
+    @property
+    def is_tabular(self) -> bool:
+        """Whether the caller sent a table, as opposed to arrays."""
+        return self.shape in (Shape.SPLIT, Shape.RECORDS, Shape.CSV, Shape.PARQUET)
+
+
+def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, Mapping[str, Any] | None]:
+    """Read a JSON body into its data and its ``params``.
+
+    A body that has one of ``chat_keys`` is data as a whole. Raises BadRequestError, which echoes nothing of it.
+    """
+    try:
+        content = json.loads(body.removeprefix(b"\xef\xbb\xbf"))
+    except UnicodeDecodeError:
+        raise BadRequestError("The body is not valid UTF-8.") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadRequestError(f"The body is not valid JSON: {error.msg} at {where}.") from None
+    except RecursionError:
+        raise BadRequestError("The body is nested too deeply.") from None
+    except ValueError:  # an integer with more digits than Python is willing to read
+        raise BadRequestError("The body holds a number that is too long.") from None
+    if not isinstance(content, dict):
+        raise BadRequestError(f"The body must be a JSON object with one of {', '.join(DATA_KEYS)}.")
+    if any(key in content for key in chat_keys):
+        return Payload(Shape.WHOLE, content), None
+    present = [key for key in DATA_KEYS if key in content]
+    if len(present) != 1:
+        found = " and ".join(present) or "none of them"
+        raise BadRequestError(f"The body must have exactly one of {', '.join(DATA_KEYS)}; it has {found}.")
+    if "signature_name" in content and present[0] in (Shape.INSTANCES, Shape.INPUTS):
+        raise BadRequestError("signature_name is not supported.")
+    payload = Payload(present[0], content[present[0]])
+    _check(payload)
+    return payload, content.get("params")
+
+
+def decode_csv(body: bytes) -> Payload:
+    """Read a CSV body, whose first line names the columns. Raises BadRequestError."""
+    try:
+        return Payload(Shape.CSV, body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadRequestError("The body is not valid UTF-8.") from None
+
+
+def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """The payload as a data frame; ``dtypes`` says what CSV columns are to be read as.
+
+    Raises BadRequestError when it cannot be a frame.
+    """
+    import pandas as pd
+
+    if payload.shape is Shape.CSV:
+        return _read_csv(payload.value, dtypes)
+    if payload.shape is Shape.PARQUET:
+        return _read_parquet(payload.value)
+    value = payload.value
+    try:
+        if payload.shape is Shape.SPLIT:
+            return pd.DataFrame(value["data"], columns=value.get("columns"), index=value.get("index"))
+        if isinstance(value, Mapping) and not any(isinstance(column, list) for column in value.values()):
+            value = [value]  # one row, whose values need no lists around them
+        return pd.DataFrame(value)
+    except (ValueError, TypeError, AssertionError):
+        raise BadRequestError(f"{payload.shape} is not a table: its rows or columns do not fit together.") from None
+
+
+def column_names(payload: Payload) -> list[str] | None:
+    """The names that the caller gave the columns, None when they have none. Not for CSV or Parquet."""
+    value = payload.value
+    if payload.shape is Shape.SPLIT:
+        columns = value.get("columns")
+        return None if columns is None else list(columns)
+    if isinstance(value, Mapping):
+        return list(value)
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return list(value[0])
+    return None
+
+
+def to_columns(payload: Payload) -> dict[str, Any]:
+    """The payload's named columns, each a list. Raises BadRequestError when the rows do not agree on their names."""
+    if payload.shape in (Shape.CSV, Shape.PARQUET):
+        return {str(name): values.tolist() for name, values in to_frame(payload).items()}
+    value = payload.value
+    if payload.shape is Shape.SPLIT:
+        names = column_names(payload)
+        if names is None:
+            raise BadRequestError(f"{payload.shape} has no columns.")
+        if any(not isinstance(row, list) or len(row) != len(names) for row in value["data"]):
+            raise BadRequestError(f"{payload.shape} has rows that are not as long as its columns are many.")
+        return {name: [row[place] for row in value["data"]] for place, name in enumerate(names)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    names = column_names(payload)
+    if names is None:
+        raise BadRequestError(f"{payload.shape} has no named columns.")
+    if any(not isinstance(row, Mapping) or row.keys() != value[0].keys() for row in value):
+        raise BadRequestError(f"The rows of {payload.shape} do not all have the same names.")
+    return {name: [row[name] for row in value] for name in names}
+
+
+def to_rows(payload: Payload) -> Any:
+    """The payload without its column names: lists of values, or the value itself where it has no names."""
+    if payload.shape in (Shape.CSV, Shape.PARQUET):
+        return to_frame(payload).to_numpy()
+    if payload.shape is Shape.SPLIT:
+        return payload.value["data"]
+    if column_names(payload) is None:
+        return payload.value
+    columns = list(to_columns(payload).values())
+    if any(not isinstance(column, list) for column in columns) or len(set(map(len, columns))) > 1:
+        raise BadRequestError(f"The columns of {payload.shape} are not lists of one length.")
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def to_array(values: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+    """``values`` as an array of ``dtype``. Raises BadRequestError for ragged rows and for what cannot be cast."""
+    import numpy as np
+
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (ValueError, TypeError, OverflowError):
+        kind = "numbers" if dtype is None else np.dtype(dtype).name
+        raise BadRequestError(f"The data is not a rectangular array of {kind}.") from None
+
+
+def _check(payload: Payload) -> None:
+    value = payload.value
+    if payload.shape is Shape.RECORDS and not isinstance(value, list):
+        raise BadRequestError(f"{payload.shape} must be a list of objects.")
+    if payload.shape is Shape.SPLIT:
+        if not isinstance(value, dict):
+            raise BadRequestError(f"{payload.shape} must be an object with data, columns and index.")
+        if not isinstance(value.get("data"), list):
+            raise BadRequestError(f"{payload.shape} must have a list of rows named data.")
+        if value.keys() - {"data", "columns", "index"}:
+            raise BadRequestError(f"{payload.shape} may have data, columns and index, nothing else.")
+        for key in ("columns", "index"):
+            if not isinstance(value.get(key), list | None):
+                raise BadRequestError(f"{key} of {payload.shape} must be a list.")
+
+
+def _read_csv(text: str, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(io.StringIO(text), dtype=dict(dtypes) if dtypes else None)
+    except (ValueError, TypeError):  # the errors of its parser and its casts are ValueErrors, and quote the data
+        raise BadRequestError(
+            "The body is not a CSV table: expected a line of column names, then lines with as many values,"
+            " each of its column's type."
+        ) from None
+
+
+def _read_parquet(body: bytes) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(io.BytesIO(body))
+    except ImportError:
+        raise BadRequestError("Parquet cannot be read here: pyarrow is not installed.") from None
+    except Exception:
+        raise BadRequestError("The body is not a Parquet file.") from None
+
+
+def missing_names(wanted: Sequence[str], given: Sequence[str]) -> str:
+    """What is missing of ``wanted``, in words for the caller; empty when nothing is."""
+    missing = [name for name in wanted if name not in given]
+    return f"The input lacks {', '.join(missing)}." if missing else ""

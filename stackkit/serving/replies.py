@@ -1,0 +1,75 @@
+"""Predictions written as strict JSON: NaN and infinities are null, bytes are base64 without line breaks."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import math
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+
+def encode(predictions: Any, *, wrapped: bool = True) -> bytes:
+    """The reply's body: ``{"predictions": …}``, or the bare predictions.
+
+    Raises TypeError for what JSON cannot say.
+    """
+    plain = to_plain(predictions)
+    return json.dumps({"predictions": plain} if wrapped else plain, allow_nan=False).encode()
+
+
+def to_plain(value: Any) -> Any:
+    """``value`` in JSON's own types: arrays become lists, frames lists of row objects, a series a list of objects
+    with one key. Raises TypeError for anything that has no such form.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    return _from_library(value)
+
+
+def _from_library(value: Any) -> Any:
+    # what was never imported cannot be what the value is made of
+    if (pandas := sys.modules.get("pandas")) is not None and _is_pandas(pandas, value):
+        return _from_pandas(pandas, value)
+    if (numpy := sys.modules.get("numpy")) is not None and isinstance(value, numpy.ndarray | numpy.generic):
+        return _from_numpy(numpy, value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    for name in ("model_dump", "tolist"):  # a pydantic object, or an array of some other library
+        if callable(method := getattr(value, name, None)):
+            return to_plain(method())
+    raise TypeError(f"a prediction of type {type(value).__name__} cannot be written as JSON")
+
+
+def _from_numpy(np: ModuleType, value: Any) -> Any:
+    if value.dtype.kind in "mM":
+        return to_plain(value.astype(str).tolist()) if value.ndim else None if np.isnat(value) else str(value)
+    plain = value.tolist()
+    if value.dtype.kind in "biuU" or (value.dtype.kind == "f" and bool(np.isfinite(value).all())):
+        return plain
+    return to_plain(plain)
+
+
+def _is_pandas(pd: ModuleType, value: Any) -> bool:
+    return value is pd.NaT or value is pd.NA or isinstance(value, pd.DataFrame | pd.Series | pd.Index)
+
+
+def _from_pandas(pd: ModuleType, value: Any) -> Any:
+    if isinstance(value, pd.Series):
+        value = value.to_frame()
+    if isinstance(value, pd.DataFrame):
+        return to_plain(value.to_dict(orient="records"))
+    return to_plain(value.tolist()) if isinstance(value, pd.Index) else None

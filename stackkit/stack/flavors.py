@@ -1,0 +1,221 @@
+"""Flavors: the ways in which a component can be implemented, found by entry points or registered by a user.
+
+A package offers a flavor by an entry point in the group of its type (``stackkit.model_deployers``,
+``stackkit.artifact_stores``, ``stackkit.orchestrators``) whose name is the flavor's name and whose value is its
+``Flavor`` class. Listing reads the entry points' metadata and imports nothing; only a flavor that is used is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import ClassVar
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from ..errors import AlreadyExistsError, FlavorError, InUseError, NotFoundError
+from ..store import Database
+from ..store.clock import now
+from ..store.tables import components, flavors
+from .components import ComponentConfig, ComponentRecord, ComponentType, StackComponent
+
+_GROUPS = {
+    ComponentType.MODEL_DEPLOYER: "stackkit.model_deployers",
+    ComponentType.ARTIFACT_STORE: "stackkit.artifact_stores",
+    ComponentType.ORCHESTRATOR: "stackkit.orchestrators",
+}
+
+
+class Flavor:
+    """The base of every flavor: what it is called, what configures it, and which class does the work.
+
+    ``implementation`` is ``"package.module:Class"``, so that describing a flavor does not import what it needs.
+    ``location_fields`` name the attributes that say where its servers live: they cannot change while there are some.
+    """
+
+    TYPE: ClassVar[ComponentType]
+    NAME: ClassVar[str]
+    SUMMARY: ClassVar[str] = ""
+    implementation: ClassVar[str]
+    config_class: ClassVar[type[ComponentConfig]] = ComponentConfig
+    location_fields: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:
+        return self.NAME
+
+    def implementation_class(self) -> type[StackComponent]:
+        """Import the class that does the work. Raises FlavorError naming a dependency that is not installed."""
+        loaded = _import(self.implementation, self.NAME)
+        if not (isinstance(loaded, type) and issubclass(loaded, StackComponent)):
+            raise FlavorError(f"{self.implementation} is no stack component.", "Derive it from StackComponent.")
+        return loaded
+
+    def load(self, record: ComponentRecord, database: Database) -> StackComponent:
+        """Build the component that ``record`` describes."""
+        return self.implementation_class()(record, self, database)
+
+
+@dataclass(frozen=True)
+class FlavorEntry:
+    """A flavor that can be used here, not loaded. ``folder`` is where a registered module was found, if not installed."""
+
+    type: ComponentType
+    name: str
+    source: str
+    distribution: str
+    folder: str | None = None
+
+
+class FlavorRegistry:
+    """The flavors of this installation and those that users of this database registered."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, component_type: ComponentType) -> list[FlavorEntry]:
+        """All flavors of a type, by name. Imports none of them."""
+        found = {entry.name: entry for entry in self._registered(component_type)}
+        found |= {entry.name: entry for entry in _installed(component_type)}
+        return sorted(found.values(), key=lambda entry: entry.name)
+
+    def get(self, component_type: ComponentType, name: str) -> Flavor:
+        """Load a flavor by name.
+
+        Raises NotFoundError for a name that is not known here and FlavorError for one that cannot be loaded.
+        """
+        for point in entry_points(group=_GROUPS[component_type], name=name):
+            return _load(point.value, component_type, name)
+        for entry in self._registered(component_type):
+            if entry.name == name:
+                return _load(entry.source, component_type, name, entry.folder)
+        known = [entry.name for entry in self.list(component_type)]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise NotFoundError(
+            f"There is no {component_type.label} flavor {name!r} here.",
+            f"Did you mean {nearest[0]!r}?"
+            if nearest
+            else f"There is: {', '.join(known)}. Another may need its package: pip install stackkit-{name}.",
+        )
+
+    def register(self, component_type: ComponentType, source: str) -> FlavorEntry:
+        """Keep a flavor given as ``path.to.Flavor``.
+
+        The module is looked for among the installed ones, then as a file below the working directory; in that case
+        the folder is kept with it, and nothing else is ever imported from there.
+        Raises FlavorError when it cannot be loaded or is no flavor, AlreadyExistsError when the name is taken.
+        """
+        module, _, attribute = source.rpartition(".")
+        if not module:
+            raise FlavorError(f"{source!r} names no class in a module.", "Write it as package.module.ClassName.")
+        folder = _folder_of(module)
+        flavor = _load(f"{module}:{attribute}", component_type, source, folder)
+        if any(entry.name == flavor.name for entry in _installed(component_type)):
+            raise AlreadyExistsError(
+                f"The {component_type.label} flavor {flavor.name!r} is installed already.",
+                "Give yours another NAME.",
+            )
+        entry = FlavorEntry(component_type, flavor.name, f"{module}:{attribute}", "registered", folder)
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(flavors).values(
+                        id=str(uuid.uuid4()),
+                        type=component_type.value,
+                        name=entry.name,
+                        source=entry.source,
+                        folder=folder,
+                        created=now(),
+                    )
+                )
+        except IntegrityError:
+            raise AlreadyExistsError(
+                f"There is a {component_type.label} flavor {flavor.name!r} already.",
+                f"Delete it first: stackkit {component_type.command} flavor delete {flavor.name}.",
+            ) from None
+        return entry
+
+    def delete(self, component_type: ComponentType, name: str) -> None:
+        """Forget a registered flavor. Raises InUseError while a component has it."""
+        same = (flavors.c.type == component_type.value, flavors.c.name == name)
+        with self._database.write() as connection:
+            if connection.execute(select(flavors.c.id).where(*same)).first() is None:
+                raise NotFoundError(
+                    f"There is no registered {component_type.label} flavor {name!r}.",
+                    "Only registered flavors can be deleted; an installed one goes with its package.",
+                )
+            users = select(components.c.name).where(
+                components.c.type == component_type.value, components.c.flavor == name
+            )
+            if names := list(connection.execute(users).scalars()):
+                raise InUseError(
+                    f"The flavor {name!r} is used by {', '.join(names)}.",
+                    f"Delete them first: stackkit {component_type.command} delete {names[0]}.",
+                )
+            connection.execute(delete(flavors).where(*same))
+
+    def _registered(self, component_type: ComponentType) -> Iterator[FlavorEntry]:
+        with self._database.read() as connection:
+            rows = connection.execute(select(flavors).where(flavors.c.type == component_type.value)).all()
+        for row in rows:
+            yield FlavorEntry(component_type, row.name, row.source, "registered", row.folder)
+
+
+def _installed(component_type: ComponentType) -> Iterator[FlavorEntry]:
+    for point in entry_points(group=_GROUPS[component_type]):
+        yield FlavorEntry(component_type, point.name, point.value, _distribution(point))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else ""
+
+
+def _load(source: str, component_type: ComponentType, name: str, folder: str | None = None) -> Flavor:
+    if folder is not None and folder not in sys.path:
+        sys.path.append(folder)  # at the end, so that it hides nothing that is installed
+    loaded = _import(source, name)
+    if not (isinstance(loaded, type) and issubclass(loaded, Flavor)):
+        raise FlavorError(f"{source} is no flavor.", "Derive it from stackkit.stack.Flavor.")
+    if loaded.TYPE is not component_type:
+        raise FlavorError(f"{source} is a {loaded.TYPE.label} flavor, not a {component_type.label} flavor.")
+    return loaded()
+
+
+def _import(source: str, flavor: str) -> object:
+    module, _, attribute = source.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module == missing or module.startswith(f"{missing}."):
+            raise FlavorError(
+                f"The module {module} of the flavor {flavor!r} cannot be found.",
+                "Put it back where it was registered from, or install its package.",
+            ) from error
+        # what the module itself needs is missing: that is what has to be installed
+        raise FlavorError(
+            f"The flavor {flavor!r} needs {missing}, which is not installed.",
+            f"Install it: pip install {missing}.",
+        ) from error
+    except AttributeError as error:
+        raise FlavorError(f"The module {module} has no {attribute}.", "Check the flavor's path.") from error
+    except Exception as error:
+        raise FlavorError(f"The module {module} of the flavor {flavor!r} fails: {error!r}.") from error
+
+
+def _folder_of(module: str) -> str | None:
+    top = module.partition(".")[0]
+    here = Path.cwd()
+    on_path = [Path(entry or ".").absolute() for entry in sys.path]
+    for folder in (*(entry for entry in on_path if entry != here), here):
+        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+            installed = any(part in ("site-packages", "dist-packages") for part in folder.parts)
+            return None if installed else str(folder)
+    return None

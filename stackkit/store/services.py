@@ -1,0 +1,219 @@
+"""The rows of the services: leases, writes fenced by their epoch, observations, history, and finding.
+
+Every function takes a connection, does one statement or a few, and decides nothing: what a state means is the
+lifecycle's business (``stackkit.model_deployers.lifecycle``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from .clock import now
+from .tables import components, service_events, service_revisions, services
+
+LEASE_SECONDS = 30.0
+"""How long a lease lasts unless it is renewed: the longest that a crashed owner can hold up the next one."""
+
+_FREE = or_(services.c.lease_owner.is_(None), services.c.lease_expires < now())
+
+
+def insert_service(connection: Connection, values: Mapping[str, Any], owner: str) -> bool:
+    """Add a service with its first revision, leased to ``owner`` at epoch 1; False when its identity is there."""
+    values = {**values, "revision": 1, "lease_owner": owner, "lease_epoch": 1}
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(services).values(
+                    **values,
+                    lease_expires=now(LEASE_SECONDS),
+                    state_since=now(),
+                    created=now(),
+                    updated=now(),
+                )
+            )
+    except IntegrityError:
+        return False
+    insert_revision(connection, values)
+    return True
+
+
+def insert_revision(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Record the configuration in ``values`` (``id``, ``revision``, ``config``, ``source``) as a revision."""
+    connection.execute(
+        insert(service_revisions).values(
+            service_id=values["id"],
+            number=values["revision"],
+            config=values["config"],
+            source=values["source"],
+            digest=values["source"].get("digest"),
+            created=now(),
+        )
+    )
+
+
+def revisions(connection: Connection, service_id: str) -> Sequence[RowMapping]:
+    """The revisions of a service, oldest first."""
+    table = service_revisions
+    query = select(table).where(table.c.service_id == service_id).order_by(table.c.number)
+    return connection.execute(query).mappings().all()
+
+
+def digest_is_used(connection: Connection, digest: str) -> bool:
+    """Whether a revision of any service serves these bytes."""
+    query = select(service_revisions.c.number).where(service_revisions.c.digest == digest).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def get(connection: Connection, service_id: str) -> RowMapping | None:
+    return connection.execute(_select().where(services.c.id == service_id)).mappings().first()
+
+
+def get_by_identity(connection: Connection, identity: str) -> RowMapping | None:
+    return connection.execute(_select().where(services.c.identity == identity)).mappings().first()
+
+
+def get_by_name_or_prefix(connection: Connection, text: str, limit: int) -> Sequence[RowMapping]:
+    """The services that ``text`` names: by UUID or the start of one, by service name, or by model name."""
+    clauses = [services.c.service_name == text, services.c.model_name == text]
+    if all(character in "0123456789abcdef-" for character in text.lower()):
+        low = text.lower()
+        clauses.append(and_(services.c.id >= low, services.c.id < low + "g"))
+    query = _select().where(or_(*clauses)).order_by(services.c.created.desc(), services.c.id).limit(limit)
+    return connection.execute(query).mappings().all()
+
+
+def count_of_deployer(connection: Connection, deployer_id: str, limit: int = 1000) -> int:
+    query = select(services.c.id).where(services.c.deployer_id == deployer_id).limit(limit)
+    return len(connection.execute(query).all())
+
+
+def page(
+    connection: Connection,
+    filters: Mapping[str, Any],
+    *,
+    running: bool | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """One page of services, newest first: those whose columns equal ``filters``.
+
+    ``before`` is the ``(created, id)`` of the last row of the page before. Each filter has an index in this order,
+    so that a page costs the same however many services there are.
+    """
+    query = _select().order_by(services.c.created.desc(), services.c.id.desc()).limit(limit)
+    for column, value in filters.items():
+        query = query.where(services.c[column] == value)
+    is_running = and_(services.c.state == "active", services.c.unknown_since.is_(None))
+    if running is True:
+        query = query.where(is_running)
+    elif running is False:
+        query = query.where(or_(services.c.state != "active", services.c.unknown_since.is_not(None)))
+    if before is not None:
+        created, service_id = before
+        query = query.where(
+            services.c.created <= created,  # lets the index begin there
+            or_(services.c.created < created, services.c.id < service_id),
+        )
+    return connection.execute(query).mappings().all()
+
+
+def _select() -> Select[Any]:
+    leased = and_(services.c.lease_owner.is_not(None), services.c.lease_expires >= now())
+    named = services.join(components, components.c.id == services.c.deployer_id)
+    return select(services, leased.label("leased"), components.c.name.label("deployer_name")).select_from(named)
+
+
+# Leases
+
+
+def take_lease(connection: Connection, service_id: str, owner: str, *, instead_of: str | None = None) -> int | None:
+    """Take the lease when it is free, expired, or held by ``instead_of``; return the new epoch, else None."""
+    claim = _FREE if instead_of is None else or_(_FREE, services.c.lease_owner == instead_of)
+    changed = connection.execute(
+        update(services)
+        .where(services.c.id == service_id, claim)
+        .values(lease_owner=owner, lease_expires=now(LEASE_SECONDS), lease_epoch=services.c.lease_epoch + 1)
+    )
+    if changed.rowcount == 0:
+        return None
+    epoch: int = connection.execute(select(services.c.lease_epoch).where(services.c.id == service_id)).scalar_one()
+    return epoch
+
+
+def renew_lease(connection: Connection, service_id: str, epoch: int) -> bool:
+    """Push the expiry out again; False when the lease is somebody else's by now."""
+    return write(connection, service_id, epoch, {"lease_expires": now(LEASE_SECONDS)})
+
+
+def release_lease(connection: Connection, service_id: str, epoch: int) -> bool:
+    return write(connection, service_id, epoch, {"lease_owner": None, "lease_expires": None})
+
+
+def write(connection: Connection, service_id: str, epoch: int, values: Mapping[str, Any]) -> bool:
+    """Change the row as the holder of the lease; False, and no change, when the epoch has passed."""
+    fence = (services.c.id == service_id, services.c.lease_epoch == epoch)
+    return connection.execute(update(services).where(*fence).values(**_stamped(values))).rowcount == 1
+
+
+def remove(connection: Connection, service_id: str, epoch: int) -> bool:
+    """Delete the row and its revisions as the holder of the lease; False when the epoch has passed."""
+    fence = (services.c.id == service_id, services.c.lease_epoch == epoch)
+    return connection.execute(delete(services).where(*fence)).rowcount == 1
+
+
+def observe(connection: Connection, seen: RowMapping | Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Record what a reader saw, unless somebody has worked on the row since ``seen`` or is working on it."""
+    unchanged = (
+        services.c.id == seen["id"],
+        services.c.lease_epoch == seen["lease_epoch"],
+        services.c.state == seen["state"],
+        _FREE,
+    )
+    return connection.execute(update(services).where(*unchanged).values(**_stamped(values))).rowcount == 1
+
+
+def _stamped(values: Mapping[str, Any]) -> dict[str, Any]:
+    stamped = dict(values)
+    if "state" in values:
+        stamped["updated"] = now()
+        stamped["state_since"] = now()
+    return stamped
+
+
+# History
+
+
+def record_event(
+    connection: Connection,
+    service: RowMapping | Mapping[str, Any],
+    *,
+    actor: str,
+    action: str,
+    outcome: str,
+    state: str | None = None,
+    message: str = "",
+) -> None:
+    """Add a line to the service's history."""
+    connection.execute(
+        insert(service_events).values(
+            service_id=service["id"],
+            service_name=service["service_name"],
+            at=now(),
+            actor=actor[:255],
+            action=action,
+            state=state,
+            outcome=outcome,
+            message=message,
+        )
+    )
+
+
+def events(connection: Connection, service_id: str) -> Sequence[RowMapping]:
+    """The service's history, oldest first; it outlives the service."""
+    query = select(service_events).where(service_events.c.service_id == service_id).order_by(service_events.c.id)
+    return connection.execute(query).mappings().all()

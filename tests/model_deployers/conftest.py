@@ -1,0 +1,23 @@
+"""The in-memory deployer, on a platform of this test's own."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from stackkit import Client
+from stackkit.model_deployers.memory import MemoryModelDeployer
+from stackkit.stack import ComponentType
+
+FLAVOR = "stackkit.model_deployers.memory.MemoryModelDeployerFlavor"
+
+
+@pytest.fixture
+def deployer(client: Client) -> MemoryModelDeployer:
+    client.flavors.register(ComponentType.MODEL_DEPLOYER, FLAVOR)
+    platform = {"platform": f"memory-{uuid.uuid4()}"}
+    client.register_component(ComponentType.MODEL_DEPLOYER, "memory", "memory", platform)
+    loaded = client.model_deployer("memory")
+    assert isinstance(loaded, MemoryModelDeployer)
+    return loaded

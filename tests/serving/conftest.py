@@ -1,0 +1,228 @@
+"""What the tests of the model server share: small models, a caller for the application, and supervised servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stackkit.serving import claims
+from stackkit.serving.app import App
+from stackkit.serving.claims import Launch, Phase, ServerState
+
+JSON = {"content-type": "application/json"}
+PATIENCE = 60
+"""Seconds after which a test gives up waiting: it bounds a failure, no passing test comes near it."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content(self) -> Any:
+        return json.loads(self.body)
+
+
+def call_app(
+    app: App,
+    path: str = "/invocations",
+    body: object = b"",
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str] = JSON,
+    chunks: int = 1,
+) -> Reply:
+    """One request to the application, in this process. A body that is no bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    size = -(-len(content) // chunks) or 1
+    parts = [content[at : at + size] for at in range(0, len(content), size)] or [b""]
+    messages = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    asyncio.run(app(scope, receive, send))
+    start, end = sent
+    received = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Reply(start["status"], received, end["body"])
+
+
+@pytest.fixture
+def call() -> Callable[..., Reply]:
+    return call_app
+
+
+@pytest.fixture
+def make_app() -> Callable[..., App]:
+    """An application with a model, whose predict is the function given."""
+
+    def make(predict: Callable[[Any], Any] | None = None, **settings: Any) -> App:
+        from stackkit.serving.loaders.python_loader import PythonModel
+
+        app = App(**{"host": "127.0.0.1", "request_timeout": PATIENCE, "max_body": 1 << 20, **settings})
+        if predict is not None:
+            app.serve(PythonModel("test", predict))
+        return app
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def estimators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with linear models whose prediction is 2a+b: by array, by named columns, in each format."""
+    import joblib
+    import numpy as np
+    import pandas as pd
+    import skops.io
+    from sklearn.linear_model import LinearRegression
+
+    folder = tmp_path_factory.mktemp("estimators")
+    rows = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0], [4.0, 2.0]])
+    target = rows @ [2.0, 1.0]
+    plain = LinearRegression().fit(rows, target)
+    joblib.dump(plain, folder / "plain.joblib")
+    (folder / "plain.pkl").write_bytes(pickle.dumps(plain))
+    skops.io.dump(plain, folder / "plain.skops")
+    joblib.dump(LinearRegression().fit(pd.DataFrame(rows, columns=["a", "b"]), target), folder / "named.joblib")
+    return folder
+
+
+@pytest.fixture
+def echo_model(tmp_path: Path) -> str:
+    """A reference to a model of a few lines, which says which process answers."""
+    path = tmp_path / "echo.py"
+    path.write_text("import os\ndef predict(data):\n    return {'data': data, 'pid': os.getpid()}\n")
+    return f"{path}:predict"
+
+
+@dataclass
+class Server:
+    """A supervised server in a folder of its own."""
+
+    folder: Path
+    token: str
+    started: subprocess.CompletedProcess[str]
+
+    @property
+    def state(self) -> ServerState:
+        state = claims.read_state(self.folder)
+        assert state is not None
+        return state
+
+    @property
+    def log(self) -> str:
+        return claims.log_path(self.folder).read_text()
+
+    def wait(self, condition: Callable[[ServerState], bool]) -> ServerState:
+        """Wait until the state in the file fulfils ``condition``."""
+        deadline = time.monotonic() + PATIENCE
+        while (state := claims.read_state(self.folder)) is None or not condition(state):
+            assert time.monotonic() < deadline, f"{state}\n{self.log}"
+            time.sleep(0.01)
+        return state
+
+    def wait_ready(self) -> ServerState:
+        state = self.wait(lambda state: state.phase in (Phase.READY, Phase.FAILED))
+        assert state.phase is Phase.READY, self.log
+        return state
+
+    def request(self, path: str, body: object = None) -> Reply:
+        state = self.state
+        host = f"[{state.host}]" if ":" in state.host else state.host
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{host}:{state.port}{path}", content, JSON if content else {})
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return Reply(response.status, dict(response.headers), response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, dict(error.headers), error.read())
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and its workers."""
+        state = self.state
+        pids = [state.pid, *(worker.pid for worker in state.workers)]
+        return [psutil.Process(pid) for pid in pids if pid is not None]
+
+    def stop(self) -> None:
+        """Ask the supervisor to end and wait until it has."""
+        pid = claims.lock_holder(self.folder)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            wait_gone(pid)
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until the process has ended; a zombie that nobody reaps has."""
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, f"process {pid} goes on"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def gone() -> Callable[[int], None]:
+    return wait_gone
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start a server in the background from the fields of a Launch; it ends with the test."""
+    servers: list[Server] = []
+
+    def start(model: str, **fields: Any) -> Server:
+        folder = tmp_path / f"server-{len(servers)}"
+        folder.mkdir()
+        token = fields.pop("token", uuid.uuid4().hex)
+        claims.write_launch(folder, Launch(token=token, model=model, **fields))
+        server = Server(folder, token, claim(folder, token))
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def claim(folder: Path, token: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "stackkit.serving", "--claim", str(folder), token]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+@pytest.fixture(name="claim")
+def claim_folder() -> Callable[[Path, str], subprocess.CompletedProcess[str]]:
+    """The command that starts a supervisor in the background."""
+    return claim

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackkit.serving.replies import encode
+
+
+@pytest.mark.parametrize(
+    ("predictions", "expected"),
+    [
+        (None, None),
+        (np.array([[1.0, 2.0]]), [[1.0, 2.0]]),
+        (np.array([1.0, np.nan, np.inf]), [1.0, None, None]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (np.array([1, None, np.nan], dtype=object), [1, None, None]),
+        (np.array(5), 5),
+        (np.float32(1.5), 1.5),
+        (np.float64("nan"), None),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (np.datetime64("2024-01-02T03:04:05"), "2024-01-02T03:04:05"),
+        (np.datetime64("NaT"), None),
+        ([float("nan"), float("-inf"), 1.0], [None, None, 1.0]),
+        ((1, [2]), [1, [2]]),
+        ({"p": np.array([1, 2]), 3: np.float32(1.5)}, {"p": [1, 2], "3": 1.5}),
+        (pd.DataFrame({"x": [1, 2], "y": ["a", None]}), [{"x": 1, "y": "a"}, {"x": 2, "y": None}]),
+        (pd.Series([1, 2], name="z"), [{"z": 1}, {"z": 2}]),
+        (pd.Series([1, 2]), [{"0": 1}, {"0": 2}]),
+        (pd.Index(["a"]), ["a"]),
+        ([pd.NaT, pd.NA], [None, None]),
+        ([pd.Timestamp("2024-01-02T03:04:05Z")], ["2024-01-02T03:04:05+00:00"]),
+        (datetime.date(2024, 1, 2), "2024-01-02"),
+        (b"abc", "YWJj"),
+        (b"x" * 100, "eHh4" * 33 + "eA=="),
+    ],
+    ids=repr,
+)
+def test_predictions_become_strict_json(predictions: Any, expected: Any) -> None:
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    assert json.loads(encode(predictions), parse_constant=refuse) == {"predictions": expected}
+
+
+def test_timestamps_in_arrays_become_text() -> None:
+    assert json.loads(encode(np.array(["2024-01-02"], dtype="M8[D]"))) == {"predictions": ["2024-01-02"]}
+
+
+def test_an_object_that_can_dump_itself() -> None:
+    class Answer:
+        def model_dump(self) -> dict[str, Any]:
+            return {"score": np.float32(0.5)}
+
+    assert json.loads(encode([Answer()])) == {"predictions": [{"score": 0.5}]}
+
+
+def test_bare_replies() -> None:
+    assert encode({"answer": 1}, wrapped=False) == b'{"answer": 1}'
+
+
+def test_what_json_cannot_say_is_named() -> None:
+    with pytest.raises(TypeError, match="type set"):
+        encode([{1, 2}])
