@@ -6,7 +6,7 @@ run = Client().get_pipeline_run("training-2026_11_21-10_30_00_123456")
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -95,11 +95,13 @@ class Client:
     def copy_component(self, component_type: ComponentType, name: str, new_name: str) -> ComponentRecord:
         return self.components.copy(component_type, name, new_name, self._flavor_of(component_type, name))
 
+    def get_component(self, component_type: ComponentType, name: str | None = None) -> ComponentRecord:
+        """A component as it is kept, by name or UUID; without a name that of the active stack. Raises NotFoundError."""
+        return self.stacks.active_record(component_type) if name is None else self.components.get(component_type, name)
+
     def load_component(self, component_type: ComponentType, name: str | None = None) -> StackComponent:
         """A component ready for use, by name; without a name that of the active stack. Raises NotFoundError."""
-        if name is None:
-            return self.stacks.active_component(component_type)
-        return self.stacks.load(self.components.get(component_type, name))
+        return self.stacks.load(self.get_component(component_type, name))
 
     def model_deployer(self, name: str | None = None) -> BaseModelDeployer:
         """A model deployer by name; without a name that of the active stack. Raises NotFoundError."""
@@ -117,6 +119,35 @@ class Client:
     def list_pipeline_runs(self, pipeline_name: str | None = None, limit: int = 20) -> Sequence[PipelineRun]:
         """The newest pipeline runs."""
         return self.runs.list(pipeline_name=pipeline_name, limit=limit)
+
+    def serve_command(
+        self,
+        model_uri: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        workers: int = 1,
+        request_timeout: float = 60,
+        progress: Callable[[str], None] | None = None,
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command, and its environment, that serves a model in the foreground, in no table. Starts nothing.
+
+        Keeps the model's files in the home by their digest. Raises ModelError.
+        """
+        from .environments import launch
+        from .environments.models import resolve
+
+        self.settings.ensure_home()
+        model = resolve(model_uri, models_folder=self.settings.models_folder, progress=progress)
+        command = launch.serve_command(
+            model.reference,
+            format=model.format,
+            host=host,
+            port=port,
+            workers=workers,
+            request_timeout=request_timeout,
+        )
+        return command, launch.server_environment({})
 
     def _flavor_of(self, component_type: ComponentType, name: str) -> Any:
         return self.flavors.get(component_type, self.components.get(component_type, name).flavor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -94,8 +94,10 @@ def _nested_model(model: type[BaseModel], field: str) -> type[BaseModel] | None:
     from pydantic import BaseModel
 
     info = model.model_fields.get(field)
-    annotation = None if info is None else info.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    if info is None:
+        return None
+    options = (info.annotation, *get_args(info.annotation))
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
 def _field(name: str) -> str:

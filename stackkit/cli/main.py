@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -14,11 +13,10 @@ import click
 from .. import __version__
 from ..errors import StackkitError
 from .groups import Group
+from .text import printable
 
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _COMMANDS = {
     "model-deployer": ("stackkit.cli.model_deployers:model_deployer", "Deploy models, and manage their servers."),
@@ -60,15 +58,15 @@ def _fail(ctx: click.Context, error: Exception) -> NoReturn:
         first = next(iter(str(error).splitlines()), "")
         told = f"{type(error).__name__}: {first}" if first else type(error).__name__
         message, hint = f"unexpected {told}; run it again as 'stackkit --debug …' to see where.", None
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {_CONTROL.sub('�', message)}", err=True)
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {printable(message)}", err=True)
     if hint:
-        click.secho(f"Hint: {_CONTROL.sub('�', hint)}", fg="cyan", err=True)
+        click.secho(f"Hint: {printable(hint)}", fg="cyan", err=True)
     ctx.exit(EXIT_FAILED)
 
 
 @click.group(cls=RootGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stackkit")
-@click.option("--debug", is_flag=True, envvar="STACKKIT_DEBUG", help="Show tracebacks.  [env var: STACKKIT_DEBUG]")
+@click.option("--debug", is_flag=True, envvar="STACKKIT_DEBUG", show_envvar=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Deploy models, and know what is running where.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import Any
 
 import click
 
+from .text import printable
+
 output_option = click.option(
     "-o",
     "--output",
@@ -22,9 +23,6 @@ output_option = click.option(
     show_default=True,
     help="How to print the data.",
 )
-
-# a name or a server's words could otherwise steer the terminal
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _NEVER_FOLDED = ("id", "uuid")
 
@@ -41,7 +39,7 @@ def as_text(value: Any) -> str:
         return json.dumps(value, default=_jsonable, ensure_ascii=False)
     if isinstance(value, list):
         return ", ".join(as_text(item) for item in value)
-    return _CONTROL.sub("�", str(value))
+    return printable(str(value))
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def _print_document(data: Any, output: str) -> None:
 
 
 def _print_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
-    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(fields)
     writer.writerows([_csv_value(row[field]) for field in fields] for row in rows)
 
@@ -139,8 +137,6 @@ def _csv_value(value: Any) -> Any:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    if hasattr(value, "tolist"):  # an array among the predictions
-        return value.tolist()
     return str(value)
 
 
@@ -158,7 +154,7 @@ def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
     for column in columns:
         table.add_column(Text(column.title), overflow="fold", no_wrap=column.field in _NEVER_FOLDED)
     for line in cells:

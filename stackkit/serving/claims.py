@@ -36,6 +36,15 @@ DEFAULT_REQUEST_TIMEOUT = 60.0
 DEFAULT_LOG_MAX_BYTES = 10 * 1024 * 1024
 DEFAULT_LOG_BACKUPS = 5
 
+_RANGES = {
+    "port": (0, 65535),
+    "workers": (1, 1024),
+    "request_timeout": (0.001, 1_000_000),
+    "max_body": (1, 2**40),
+    "log_max_bytes": (1, 2**40),
+    "log_backups": (0, 1000),
+}
+
 
 class ClaimError(Exception):
     """A file of the folder is missing, torn, or not one of ours."""
@@ -95,7 +104,7 @@ class Launch:
 
     def __post_init__(self) -> None:
         """Raises ClaimError naming the field that is out of its range."""
-        for name, low, high in (("workers", 1, 1024), ("port", 0, 65535), ("log_backups", 0, 1000)):
+        for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ClaimError(f"{name} is not between {low} and {high}")
 

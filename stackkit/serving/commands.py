@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import claims
-from .claims import Launch, Phase
+from .claims import ClaimError, Launch, Phase
 from .logs import LogWriter, stderr_writer
 from .supervisor import Supervisor
 
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return start(Path(folder), token)
     if options.model is None:
         parser.error("name the model to serve")
-    return _foreground(
-        Launch(
+    try:
+        launch = Launch(
             token="",
             model=options.model,
             format=options.format,
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_body=options.max_body,
             python=options.python,
         )
-    )
+    except ClaimError as error:
+        parser.error(str(error))
+    return _foreground(launch)
 
 
 def _foreground(launch: Launch) -> int:
@@ -64,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", nargs="?", help="a model file or folder, file.py:attribute or module:attribute")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=0, help="0 takes any free one (default: %(default)s)")
-    parser.add_argument("--workers", type=_positive, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
         "--request-timeout",
         type=float,
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-body",
-        type=_positive,
+        type=int,
         default=claims.DEFAULT_MAX_BODY,
         metavar="BYTES",
         help="a larger request is answered 413 (default: %(default)s)",
@@ -89,15 +91,3 @@ def _parser() -> argparse.ArgumentParser:
         help="go to the background and serve what FOLDER/launch.json says, if its token is TOKEN",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not 0 <= (port := int(text)) <= 65535:
-        raise ValueError(text)
-    return port
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number

@@ -112,8 +112,9 @@ class RotatingFile:
         for older, newer in zip(reversed(pieces), reversed(pieces[:-1]), strict=False):
             if newer.exists():
                 newer.rename(older)
-        os.close(self._descriptor)
-        self._open()
+        before = self._descriptor
+        self._open()  # where that fails, writing goes on to the old one
+        os.close(before)
 
 
 def stderr_writer(data: bytes) -> None:

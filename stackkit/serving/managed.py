@@ -21,6 +21,8 @@ from .supervisor import Supervisor
 
 logger = logging.getLogger("stackkit.serving.managed")
 
+_CLAIMED = b"claimed"
+
 
 def start(folder: Path, token: str) -> int:
     """Start the supervisor of ``folder`` in the background.
@@ -36,10 +38,11 @@ def start(folder: Path, token: str) -> int:
         _background(folder, token, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
-        answer = answers.read().decode("utf-8", "replace")
-    if answer == "claimed":
+        answer = answers.read()
+    if answer == _CLAIMED:
         return 0
-    sys.stderr.write(f"{answer or 'the supervisor ended before it held the lock'}\n")
+    reason = answer.decode("utf-8", "replace") or "the supervisor ended before it held the lock"
+    sys.stderr.write(f"{reason}\n")
     os.waitpid(child, 0)
     return 1
 
@@ -47,15 +50,21 @@ def start(folder: Path, token: str) -> int:
 def _background(folder: Path, token: str, answers: int) -> NoReturn:
     status = 1
     try:
-        status = _claim_and_serve(folder, token, answers)
-    except (ClaimError, OSError) as error:
-        os.write(answers, str(error).encode())
+        try:
+            launch, file = _claim(folder, token)
+        except (ClaimError, OSError) as error:
+            os.write(answers, str(error).encode())
+        else:
+            os.write(answers, _CLAIMED)
+            os.close(answers)
+            status = _serve(folder, launch, file)
     finally:
         # the caller's stack lies below: its handlers and buffers are the parent's business
         os._exit(status)
 
 
-def _claim_and_serve(folder: Path, token: str, answers: int) -> int:
+def _claim(folder: Path, token: str) -> tuple[Launch, RotatingFile]:
+    """Leave the terminal, take the lock, and see whether this start is still wanted. Raises ClaimError, OSError."""
     os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
@@ -69,11 +78,9 @@ def _claim_and_serve(folder: Path, token: str, answers: int) -> int:
         raise
     if launch.token != token:
         raise ClaimError(f"this start of {folder} was superseded by another one")
-    claims.log_path(folder).parent.mkdir(mode=0o700, exist_ok=True)
-    file = RotatingFile(claims.log_path(folder), launch.log_max_bytes, launch.log_backups, also=(1, 2))
-    os.write(answers, b"claimed")
-    os.close(answers)
-    return _serve(folder, launch, file)
+    path = claims.log_path(folder)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return launch, RotatingFile(path, launch.log_max_bytes, launch.log_backups, also=(1, 2))
 
 
 def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:

@@ -102,7 +102,7 @@ class Supervisor:
                 self._enter(Phase.LOADING)
             while self._kill_at is None or any(slot.process for slot in self._slots):
                 self._turn()
-        return self._end(self._error)
+            return self._end(self._error)
 
     @property
     def signal(self) -> int | None:

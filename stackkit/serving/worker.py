@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import uvicorn
@@ -64,8 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _load(app: App, model: str, format_name: str | None, control: socket.socket) -> None:
+    began = time.perf_counter()
     try:
-        app.serve(formats.load(model, format_name))
+        loaded = formats.load(model, format_name)
+        app.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
         logger.error("the model cannot be loaded", exc_info=None if expected else error)  # noqa: TRY400
@@ -73,6 +76,7 @@ def _load(app: App, model: str, format_name: str | None, control: socket.socket)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+    logger.info("loaded %s in %.1f seconds", loaded.name, time.perf_counter() - began)
     _tell(control, {"event": "ready"})
 
 

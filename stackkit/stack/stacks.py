@@ -148,6 +148,10 @@ class StackStore:
 
     def active_component(self, component_type: ComponentType) -> StackComponent:
         """The active stack's component of a type, ready for use. Raises NotFoundError when it has none."""
+        return self.load(self.active_record(component_type))
+
+    def active_record(self, component_type: ComponentType) -> ComponentRecord:
+        """The active stack's component of a type, as it is kept. Raises NotFoundError when it has none."""
         stack = self.active()
         record = stack.components.get(component_type)
         if record is None:
@@ -156,7 +160,7 @@ class StackStore:
                 f"Register one (stackkit {component_type.command} register local --flavor=local) and add it: "
                 f"stackkit stack update {stack.name} --{component_type.command} NAME.",
             )
-        return self.load(record)
+        return record
 
     def load(self, record: ComponentRecord) -> StackComponent:
         """Build the component that ``record`` describes. Raises FlavorError when its flavor cannot be loaded."""

@@ -62,6 +62,11 @@ class Database:
         with _told(self.engine), self.engine.connect() as connection:
             return schema.current(connection)
 
+    @property
+    def newest_revision(self) -> str:
+        """The schema's revision that this code works with."""
+        return schema.HEAD
+
     def upgrade(self) -> tuple[str | None, str]:
         """Bring the schema to the newest revision; returns the ones before and after."""
         self._prepare()

@@ -254,9 +254,7 @@ def test_a_full_queue_is_503_and_health_still_answers(make_app: MakeApp) -> None
     assert asyncio.run(scenario()) == [503, 200, 200, 200]
 
 
-def test_a_client_that_leaves_while_it_sends_is_no_error(
-    make_app: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_leaves_while_it_sends_is_no_error(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 

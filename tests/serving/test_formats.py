@@ -120,7 +120,8 @@ for name in {modules!r}:
 known = sys.stdlib_module_names | {{"stackkit"}}
 loaded = sorted(name for name in set(sys.modules) - before if name.partition(".")[0] not in known)
 assert not loaded, loaded
-beyond = sorted(name for name in sys.modules if name.startswith("stackkit.") and not name.startswith("stackkit.serving"))
+ours = [name for name in sys.modules if name.startswith("stackkit.")]
+beyond = sorted(name for name in ours if not name.startswith("stackkit.serving"))
 assert not beyond, beyond
 """
     subprocess.run([sys.executable, "-P", "-c", script], check=True)

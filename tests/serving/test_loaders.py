@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,8 @@ def test_one_row_needs_no_lists(estimators: Path, serve: Any, call: Call) -> Non
     ("name", "body", "code"),
     [
         ("named.joblib", {"dataframe_records": [{"a": 98765}]}, "INVALID_PARAMETER_VALUE"),
-        ("named.joblib", {"inputs": [[1, 2, 98765]]}, "BAD_REQUEST"),
+        ("named.joblib", {"inputs": [[1, 2, 98765]]}, "INVALID_PARAMETER_VALUE"),
+        ("named.joblib", {"inputs": [1, 98765]}, "INVALID_PARAMETER_VALUE"),
         ("plain.joblib", {"inputs": [[1, 2], [98765]]}, "BAD_REQUEST"),
         ("plain.joblib", {"inputs": {"a": [1, 98765], "b": [2]}}, "BAD_REQUEST"),
         ("plain.joblib", {"instances": [{"a": 1}, {"b": 98765}]}, "BAD_REQUEST"),
@@ -176,6 +178,22 @@ def test_a_pickle_that_needs_scikit_learn_says_so(estimators: Path, monkeypatch:
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(MissingLibraryError, match=r"needs scikit-learn.*pip install 'stackkit\[sklearn\]'"):
         formats.load(str(estimators / "plain.pkl"))
+
+
+def test_a_model_costs_no_more_than_its_own_libraries(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("def predict(data):\n    return data\n")
+    script = """
+import sys
+from stackkit.serving import worker
+from stackkit.serving.loaders import estimator_loader, onnx_loader, torch_loader
+from stackkit.serving import formats
+from stackkit.serving.scoring import Scorer, ScoringRequest
+request = ScoringRequest(b'{"inputs": [1]}', "application/json")
+assert Scorer(formats.load(sys.argv[1]), 100).score(request) == b'{"predictions": [1]}'
+heavy = {"numpy", "pandas", "mlflow", "sklearn", "torch", "onnxruntime"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-P", "-c", script, f"{tmp_path / 'm.py'}:predict"], check=True)
 
 
 # Python

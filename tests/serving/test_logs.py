@@ -4,6 +4,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from stackkit.serving.logs import LogWriter, RotatingFile
 
 
@@ -100,3 +102,18 @@ def test_a_full_disk_ends_nothing() -> None:
     writer.put(b"kept\n")
     writer.close()
     assert written == [b"kept\n"]
+
+
+def test_a_file_that_cannot_be_rotated_goes_on(tmp_path: Path) -> None:
+    file = RotatingFile(tmp_path / "log", max_bytes=4, backups=1)
+    file.write(b"1\n2\n")
+    (tmp_path / "log.1").mkdir()
+    (tmp_path / "log.1" / "in the way").touch()
+    with pytest.raises(OSError, match=r"log\.1"):
+        file.write(b"3\n")
+    (tmp_path / "log.1" / "in the way").unlink()
+    (tmp_path / "log.1").rmdir()
+    file.write(b"4\n")
+    file.close()
+    assert (tmp_path / "log.1").read_text() == "1\n2\n"
+    assert (tmp_path / "log").read_text() == "4\n"

@@ -37,9 +37,8 @@ def programs(folder: Path, requires: Callable[[str, str], None]) -> Path:
             return {"difference": a - b, "sum": a + b}
 
     rows = torch.export.Dim("rows")
-    matrix = torch.ones(3, 2)
     for name, module, arguments in (("scale", Scale(), ("x",)), ("combine", Combine(), ("a", "b"))):
-        example = (matrix,) * len(arguments)
+        example = tuple(torch.ones(3, 2) for _ in arguments)
         torch.jit.trace(module, example, strict=False).save(str(folder / f"{name}.pt"))
         program = torch.export.export(module, example, dynamic_shapes={argument: {0: rows} for argument in arguments})
         torch.export.save(program, folder / f"{name}.pt2")
@@ -79,9 +78,7 @@ def test_one_tensor(programs: Path, suffix: str, call: Callable[..., Any], body:
         {"instances": [{"b": [1, 1], "a": [3, 4]}]},
     ],
 )
-def test_named_inputs_reach_their_arguments(
-    programs: Path, suffix: str, call: Callable[..., Any], body: Any
-) -> None:
+def test_named_inputs_reach_their_arguments(programs: Path, suffix: str, call: Callable[..., Any], body: Any) -> None:
     reply = call(app_of(programs / f"combine{suffix}"), body=body)
     assert reply.content == {"predictions": {"difference": [[2.0, 3.0]], "sum": [[4.0, 5.0]]}}
 

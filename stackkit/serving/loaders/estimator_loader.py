@@ -37,7 +37,7 @@ class EstimatorModel:
         is_named = data.shape in (Shape.CSV, Shape.PARQUET) or column_names(data) is not None
         if not is_named:
             rows = to_array(to_rows(data))
-            return rows if self._features is None else self._named(rows)
+            return rows if self._features is None else self._named(rows, self._features)
         frame = to_frame(data)
         if self._features is None:
             return frame
@@ -45,12 +45,12 @@ class EstimatorModel:
             raise InvalidInputError(lacking)
         return frame[self._features]
 
-    def _named(self, rows: Any) -> pd.DataFrame | Any:
-        if rows.ndim != 2 or rows.shape[1] != len(self._features or ()):
-            return rows  # the estimator says best what is wrong with it
+    def _named(self, rows: Any, features: list[str]) -> pd.DataFrame:
+        if rows.ndim != 2 or rows.shape[1] != len(features):
+            raise InvalidInputError(f"The input must be rows of {len(features)} values: {', '.join(features)}.")
         import pandas as pd
 
-        return pd.DataFrame(rows, columns=self._features)
+        return pd.DataFrame(rows, columns=features)
 
 
 def load(reference: str, format_name: str) -> EstimatorModel:

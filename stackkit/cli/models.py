@@ -1,0 +1,318 @@
+"""``stackkit model-deployer models``: the model servers."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import PredictionError, StackkitError
+from .attributes import key_values, typed
+from .groups import Group
+from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
+from .output import Column, Section, columns_of, output_option, print_details, print_list
+
+if TYPE_CHECKING:
+    from ..model_deployers import Service
+
+FIELDS = (
+    "uuid",
+    "service_name",
+    "state",
+    "target",
+    "message",
+    "since",
+    "prediction_url",
+    "model_name",
+    "model_version",
+    "model_uri",
+    "model_digest",
+    "pipeline_name",
+    "pipeline_step_name",
+    "run_name",
+    "deployer",
+    "flavor",
+    "platform",
+    "revision",
+    "created",
+    "updated",
+    "config",
+    "details",
+)
+"""What ``Service.as_dict`` gives, known without a service."""
+
+_LISTED = ("state", "uuid", "pipeline_name", "pipeline_step_name", "model_name", "prediction_url")
+_HISTORY = ("at", "action", "outcome", "state", "actor", "message")
+
+_MARKS = {
+    "active": "✅",
+    "error": "❌",
+    "inactive": "⏸",
+    "scaled_to_zero": "⏸",
+    "pending_startup": "⏳",
+    "pending_shutdown": "⏳",
+    "unknown": "❔",
+}
+
+
+@click.group("models", cls=Group)
+def models() -> None:
+    """Deploy models and manage their servers.
+
+    A UUID may be shortened as far as it stays the only one, or be the service's name.
+    """
+
+
+@models.command("list")
+@click.option("--running", is_flag=True, help="Only those that answer.")
+@click.option("--model-name", help="Only servers of this model.")
+@click.option("--pipeline-name", help="Only those that this pipeline deployed.")
+@click.option("--step-name", help="Only those that a step of this name deployed.")
+@click.option("--deployer", help="Only those of this model deployer.")
+@click.option("--columns", metavar="FIELD,…|all", help="The fields to print.")
+@output_option
+def list_models(
+    running: bool,
+    model_name: str | None,
+    pipeline_name: str | None,
+    step_name: str | None,
+    deployer: str | None,
+    columns: str | None,
+    output: str,
+) -> None:
+    """List the model servers of every deployer, as their platforms see them now."""
+    from ..client import Client
+    from ..stack import ComponentType
+
+    fields = _fields(columns)
+    client = Client()
+    found = client.servers.find(
+        running=True if running else None,
+        model_name=model_name,
+        pipeline_name=pipeline_name,
+        pipeline_step_name=step_name,
+        deployer_id=client.components.get(ComponentType.MODEL_DEPLOYER, deployer).id if deployer else None,
+    )
+    filtered = running or model_name or pipeline_name or step_name or deployer
+    print_list(
+        (service.as_dict() for service in found),
+        output,
+        columns=[_column(field) for field in fields or _LISTED],
+        fields=fields or FIELDS,
+        empty="No model server fits."
+        if filtered
+        else "There is no model server yet. "
+        "Deploy a model: stackkit model-deployer models deploy --model-uri URI --model-name NAME",
+    )
+
+
+@models.command("deploy")
+@click.option("--model-uri", required=True, help="The model: a path, models:/name/version, s3://…, module:attribute.")
+@click.option("--model-name", required=True, help="The model's name.")
+@click.option("--model-version", help="The model's version.")
+@click.option("--deployer", help="The model deployer.  [default: the active stack's]")
+@click.option("--service-name", help="Names the service, in place of pipeline, step and model.")
+@click.option("--pipeline-name", help="The pipeline that deploys it.")
+@click.option("--step-name", "pipeline_step_name", help="The step that deploys it.")
+@click.option(
+    "-c",
+    "--config",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=key_values,
+    help="A field of the flavor's services (see: flavor describe); env.NAME=VALUE for one key of a nested one.",
+)
+@click.option("--replace", is_flag=True, help="Replace what is served under the same name with another configuration.")
+@timeout_option
+@output_option
+def deploy(
+    deployer: str | None, config: Mapping[str, str], replace: bool, timeout: float, output: str, **named: str | None
+) -> None:
+    """Deploy a model, and wait until its server answers.
+
+    Deploying the same again is a no-op. A server with another configuration is left alone unless --replace is given;
+    it then keeps its UUID and its URL.
+    """
+    from ..client import Client
+    from ..stack.configs import parse
+
+    given = {name: value for name, value in named.items() if value is not None}
+    if twice := sorted(given.keys() & config.keys()):
+        raise click.UsageError(f"{twice[0]} is given twice: as an option of its own and with --config.")
+    target = Client().model_deployer(deployer)
+    fields = {**given, **typed(target.service_config_class, config)}
+    checked = parse(target.service_config_class, fields, f"a {target.record.flavor} service")
+    with waiting(f"deploying {checked.display_name}") as progress:
+        service = target.deploy_model(checked, replace=replace, timeout=timeout, progress=progress)
+    note(f"Deployed {service.name!r}: {service.prediction_url or service.status.state.value}")
+    print_details(service.as_dict(), output, properties=_properties(service))
+
+
+@models.command("describe")
+@click.argument("uuid")
+@output_option
+def describe(uuid: str, output: str) -> None:
+    """Show all that is known of a server, and what happened to it."""
+    from ..client import Client
+
+    client = Client()
+    service = client.servers.get(uuid)
+    history = [{field: event[field] for field in _HISTORY} for event in client.servers.history(service.id)]
+    print_details(
+        {**service.as_dict(), "history": history},
+        output,
+        properties=_properties(service),
+        sections=[Section("History", columns_of(*_HISTORY), history)],
+    )
+
+
+@models.command("get-url")
+@click.argument("uuid")
+def get_url(uuid: str) -> None:
+    """Print where a server is asked for predictions."""
+    from ..client import Client
+
+    service = Client().servers.get(uuid)
+    if service.prediction_url is None:
+        raise PredictionError(
+            f"The service {service.name!r} has no prediction URL: it is {service.status.state.value}.",
+            f"Start it: stackkit model-deployer models start {service.id[:8]}.",
+        )
+    click.echo(service.prediction_url)
+
+
+@models.command("start")
+@click.argument("uuid")
+@timeout_option
+@output_option
+def start(uuid: str, timeout: float, output: str) -> None:
+    """Start a server, and wait until it answers."""
+    service = _find(uuid)
+    with waiting(f"starting {service.name}") as progress:
+        service = service.deployer.start_model_server(service, timeout=timeout, progress=progress)
+    note(f"Started {service.name!r}: {service.prediction_url or service.status.state.value}")
+    print_details(service.as_dict(), output, properties=_properties(service))
+
+
+@models.command("stop")
+@click.argument("uuid")
+@timeout_option
+def stop(uuid: str, timeout: float) -> None:
+    """Stop a server; it can be started again under the same URL."""
+    service = _find(uuid)
+    with waiting(f"stopping {service.name}") as progress:
+        service.deployer.stop_model_server(service, timeout=timeout, progress=progress)
+    note(f"Stopped {service.name!r}.")
+
+
+@models.command("delete")
+@click.argument("uuid")
+@yes_option
+@click.option("--forget", is_flag=True, help="Drop it from the table alone: for a platform that no longer exists.")
+@timeout_option
+def delete(uuid: str, yes: bool, forget: bool, timeout: float) -> None:
+    """Delete a server and all that was made for it."""
+    from ..client import Client
+
+    client = Client()
+    service = client.servers.get(uuid, refresh=False)
+    confirm_deletion(f"the model server {service.name!r} ({service.id})", yes)
+    if forget:
+        client.servers.forget(service.id, timeout=timeout)
+        note(f"Forgot {service.name!r}.")
+        return
+    with waiting(f"deleting {service.name}") as progress:
+        service.deployer.delete_model_server(service, timeout=timeout, progress=progress)
+    note(f"Deleted {service.name!r}.")
+
+
+@models.command("logs")
+@click.argument("uuid")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is still to come, until Ctrl-C.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+def logs(uuid: str, follow: bool, tail: int | None) -> None:
+    """Print a server's log."""
+    for line in _find(uuid).logs(follow=follow, tail=tail):
+        click.echo(line)
+
+
+@models.command("predict")
+@click.argument("uuid")
+@click.option("-d", "--data", metavar="JSON", help='The data, or a whole request such as {"inputs": [[1, 2]]}.')
+@click.option(
+    "-i",
+    "--input",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the data from a .json or .csv file.",
+)
+def predict(uuid: str, data: str | None, file: Path | None) -> None:
+    """Ask a server for predictions, and print them as JSON.
+
+    The data is given by --data or --input, or else read as JSON from standard input.
+    """
+    from ..client import Client
+    from .prediction_data import print_predictions, read_data
+
+    given = read_data(data, file)
+    print_predictions(Client().servers.get(uuid).predict(given))
+
+
+def _find(uuid: str) -> Service:
+    """The service as it is recorded: a verb looks for itself."""
+    from ..client import Client
+
+    return Client().servers.get(uuid, refresh=False)
+
+
+def _fields(columns: str | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    chosen = FIELDS if columns.strip() == "all" else tuple(name.strip() for name in columns.split(","))
+    for name in chosen:
+        if name not in FIELDS:
+            nearest = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there is: {', '.join(FIELDS)}."
+            raise click.BadParameter(f"there is no column {name!r}; {hint}", param_hint="'--columns'")
+    return chosen
+
+
+def _column(field: str) -> Column:
+    return Column(field, "STATUS", _marked) if field == "state" else Column(field)
+
+
+def _marked(state: str) -> str:
+    return f"{_MARKS[state]} {state}"
+
+
+def _properties(service: Service) -> dict[str, Any]:
+    """The rows of a description: what every service has, the rest of its configuration, and its flavor's own."""
+    values = service.as_dict()
+    head = {
+        "MODEL_NAME": values["model_name"],
+        "MODEL_URI": values["model_uri"],
+        "PIPELINE_NAME": values["pipeline_name"],
+        "RUN_NAME": values["run_name"],
+        "PIPELINE_STEP_NAME": values["pipeline_step_name"],
+        "PREDICTION_URL": values["prediction_url"],
+        "STATUS": _marked(values["state"]),
+        "STATUS_MESSAGE": values["message"],
+        "UUID": values["uuid"],
+        "SERVICE_NAME": values["service_name"],
+        "MODEL_VERSION": values["model_version"],
+        "DEPLOYER": values["deployer"],
+        "FLAVOR": values["flavor"],
+        "PLATFORM": values["platform"],
+        "REVISION": values["revision"],
+        "MODEL_DIGEST": values["model_digest"],
+        "CREATED": values["created"],
+    }
+    config = {name.upper(): value for name, value in values["config"].items() if name.upper() not in head}
+    info: Mapping[str, str] = {}
+    with contextlib.suppress(StackkitError):  # a platform or a flavor that is out of reach: the rest is still told
+        info = service.deployer.do_info(service)
+    return {**head, **config, **info}

@@ -1,0 +1,173 @@
+"""How a pipeline is wired: calling its function records which steps it calls, with what, and in which order.
+
+Everything that can be checked is checked while it is recorded, so that the error points at the line of the pipeline
+that is wrong, and no step has run by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import PipelineError
+from .signatures import UNKNOWN, bind, check_value, describe, may_take, wants_artifact
+
+if TYPE_CHECKING:
+    from .steps import Step
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutput:
+    """A handle to an output that a step will have given: to be passed on to other steps.
+
+    ``name`` is None for a step that gives nothing; such a handle can only be waited for, with ``after=``.
+    """
+
+    step: str
+    name: str | None
+    annotation: Any = field(repr=False)
+    recording: Recording = field(repr=False)
+
+    def __bool__(self) -> NoReturn:
+        raise PipelineError(
+            f"What the step {self.step!r} gives is not known while the pipeline is wired.",
+            "Decide inside a step that takes it as an argument.",
+        )
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One call of a step in a pipeline.
+
+    ``name`` is unique in the pipeline. ``arguments`` are values or handles, those with defaults may be missing.
+    ``upstream`` names the invocations that have to be completed first.
+    """
+
+    name: str
+    step: Step
+    arguments: Mapping[str, Any]
+    upstream: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A wired pipeline. ``invocations`` are in dependency order: each comes after those that its ``upstream`` names."""
+
+    pipeline_name: str
+    parameters: Mapping[str, Any]
+    invocations: tuple[Invocation, ...]
+
+
+class Recording:
+    """The steps that a pipeline's function has called so far.
+
+    A handle exists only once its step has been called, so the order of the calls is a dependency order and there are
+    no cycles.
+    """
+
+    def __init__(self) -> None:
+        self.invocations: list[Invocation] = []
+
+    def record(
+        self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], after: object
+    ) -> StepOutput | tuple[StepOutput, ...]:
+        """Add a call of ``step``; returns a handle for each of its outputs, or one to wait for.
+
+        Raises PipelineError naming the step and the argument that is unknown, missing or does not fit.
+        """
+        what = f"the step {step.name!r}"
+        given = bind(step.signature, what, args, kwargs)
+        arguments = {name: self._checked(step, what, name, value) for name, value in given.items()}
+        handles = [value for value in arguments.values() if isinstance(value, StepOutput)]
+        handles += self._waited_for(after, what)
+        upstream = tuple(dict.fromkeys(handle.step for handle in handles))
+        name = self._free_name(step.name)
+        self.invocations.append(Invocation(name, step, arguments, upstream))
+        outputs = [StepOutput(name, output, annotation, self) for output, annotation in step.outputs.items()]
+        if not outputs:
+            return StepOutput(name, None, None, self)
+        return tuple(outputs) if step.gives_several else outputs[0]
+
+    def _checked(self, step: Step, what: str, argument: str, value: Any) -> Any:
+        annotation = step.annotations.get(argument, UNKNOWN)
+        if not isinstance(value, StepOutput):
+            if any(_handles_in(value)):
+                raise PipelineError(
+                    f"The argument {argument!r} of {what} holds the output of another step inside a "
+                    f"{type(value).__name__}.",
+                    "Give each output as an argument of its own.",
+                )
+            return check_value(annotation, value, what, argument)
+        self._check_own(value, what, argument)
+        if value.name is None:
+            raise PipelineError(
+                f"The argument {argument!r} of {what} is given the output of {value.step!r}, which has none.",
+                f"Annotate what {value.step!r} returns, or wait for it with after=.",
+            )
+        if not wants_artifact(annotation) and not may_take(annotation, value.annotation):
+            raise PipelineError(
+                f"The argument {argument!r} of {what} takes {describe(annotation)}, "
+                f"but the output {value.name!r} of {value.step!r} is {describe(value.annotation)}.",
+                "Change one of the two annotations, or pass another output.",
+            )
+        return value
+
+    def _waited_for(self, after: object, what: str) -> list[StepOutput]:
+        handles = list(_handles_in(after))
+        if after is not None and not handles and after not in ([], ()):
+            raise PipelineError(f"after= of {what} takes what other steps returned, not {type(after).__name__}.")
+        for handle in handles:
+            self._check_own(handle, what, "after")
+        return handles
+
+    def _check_own(self, handle: StepOutput, what: str, argument: str) -> None:
+        if handle.recording is not self:
+            raise PipelineError(
+                f"The argument {argument!r} of {what} is the output of a step in another pipeline.",
+                "Load it from that pipeline's run: run.steps[…].outputs[…].load().",
+            )
+
+    def _free_name(self, name: str) -> str:
+        taken = {invocation.name for invocation in self.invocations}
+        number, free = 1, name
+        while free in taken:
+            number += 1
+            free = f"{name}_{number}"
+        return free
+
+
+_recording: ContextVar[Recording | None] = ContextVar("stackkit_recording", default=None)
+
+
+def current_recording() -> Recording | None:
+    """The recording of the pipeline that is being wired, None when there is none."""
+    return _recording.get()
+
+
+@contextmanager
+def recording() -> Iterator[Recording]:
+    """Record the steps that are called in this block. Raises PipelineError inside another pipeline's function."""
+    if _recording.get() is not None:
+        raise PipelineError(
+            "A pipeline cannot be called in another pipeline's function.", "Call its steps there, or it afterwards."
+        )
+    started = Recording()
+    token = _recording.set(started)
+    try:
+        yield started
+    finally:
+        _recording.reset(token)
+
+
+def _handles_in(value: object) -> Iterator[StepOutput]:
+    if isinstance(value, StepOutput):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _handles_in(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _handles_in(item)

@@ -1,0 +1,307 @@
+"""The local flavor with real processes: what outlives whom, what is signalled, what is kept and what is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from stackkit import Client
+from stackkit.errors import DeploymentError, InUseError, LeaseLostError, ModelError
+from stackkit.local import folders
+from stackkit.local.folders import ServerFolder
+from stackkit.model_deployers import BaseModelDeployer, LocalModelDeployer, LocalServiceConfig, Service, ServiceState
+from stackkit.serving import claims
+from stackkit.stack import ComponentType
+
+MODEL = """
+import os
+
+def predict(data):
+    return [os.environ.get("ANSWER", "{answer}") for row in data]
+"""
+
+
+@pytest.fixture
+def deployer(client: Client) -> Iterator[BaseModelDeployer]:
+    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
+    deployer = client.model_deployer("local")
+    yield deployer
+    for service in list(deployer.find_model_server(refresh=False)):
+        service.delete()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "model.py").write_text(MODEL.format(answer="one"), encoding="utf-8")
+    return f"{tmp_path}/model.py:predict"
+
+
+def supervisor_of(service: Service) -> psutil.Process:
+    holder = claims.lock_holder(folder_of(service))
+    assert holder
+    return psutil.Process(holder)
+
+
+def folder_of(service: Service) -> Path:
+    return Path(service.status.details["folder"])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_typed_configuration_and_an_http_request(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(LocalServiceConfig(model_name="m", model_uri=model, workers=2))
+    assert isinstance(deployer, LocalModelDeployer)
+    assert service.prediction_url is not None
+    assert service.prediction_url.startswith("http://127.0.0.1:")
+    answer = requests.post(service.prediction_url, json={"inputs": [[1], [2]]}, timeout=10)
+    assert answer.json() == {"predictions": ["one", "one"]}
+    assert len(supervisor_of(service).children()) == 2
+
+
+def test_the_server_outlives_the_process_that_deployed_it(deployer: BaseModelDeployer, model: str, home: Path) -> None:
+    code = (
+        "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
+        "L.get_active_model_deployer().deploy_model(model_name='m', model_uri=sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, model], check=True, cwd=home)
+    (service,) = deployer.find_model_server(running=True)
+    assert service.predict([[1]]) == ["one"]
+    assert supervisor_of(service).parent() != psutil.Process()
+    assert os.getsid(supervisor_of(service).pid) != os.getsid(0)
+
+
+def test_only_loopback_is_bound_unless_told_otherwise(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    bound = {
+        connection.laddr.ip
+        for process in supervisor_of(service).children()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert bound == {"127.0.0.1"}
+
+
+def test_a_server_that_was_killed_is_told_and_deployed_again(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    workers = supervisor.children()
+    supervisor.kill()
+    psutil.wait_procs([supervisor, *workers], timeout=20)
+    seen = deployer.get_model_server(service)
+    assert seen.status.state is ServiceState.ERROR
+    assert "died" in seen.status.message
+    again = deployer.deploy_model(model_name="m", model_uri=model)
+    assert (again.uuid, again.prediction_url) == (service.uuid, service.prediction_url)
+    assert again.is_running
+
+
+def test_a_foreign_process_with_the_recorded_pid_is_never_signalled(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    supervisor.kill()
+    supervisor.wait(20)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign:
+        state = json.loads((folder_of(service) / claims.STATE_FILE).read_text(encoding="utf-8"))
+        (folder_of(service) / claims.STATE_FILE).write_text(json.dumps({**state, "pid": foreign.pid}), encoding="utf-8")
+        service.stop()
+        service.delete()
+        assert foreign.poll() is None
+        foreign.communicate(b"\n")
+
+
+def test_a_foreign_file_in_the_folder_is_left_alone(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    foreign = folder_of(service) / "notes.txt"
+    foreign.write_text("mine", encoding="utf-8")
+    service.delete()
+    assert [path.name for path in foreign.parent.iterdir()] == ["notes.txt"]
+
+
+def test_a_deleted_server_leaves_neither_folder_nor_model(deployer: BaseModelDeployer, model: str, home: Path) -> None:
+    first = deployer.deploy_model(model_name="m", model_uri=model)
+    second = deployer.deploy_model(model_name="other", model_uri=model)
+    kept = home / "models" / str(first.source.digest).removeprefix("sha256:")
+    first.delete()
+    assert kept.exists(), "the other service serves the same bytes"
+    assert not folder_of(first).exists()
+    second.delete()
+    assert not kept.exists()
+
+
+def test_why_it_failed_reaches_the_person(deployer: BaseModelDeployer, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise RuntimeError('no weights here')", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(DeploymentError, match="RuntimeError: no weights here"):
+            deployer.deploy_model(model_name="m", model_uri=f"{broken}:predict")
+    (service,) = deployer.find_model_server()
+    assert service.status.state is ServiceState.ERROR
+    assert "RuntimeError: no weights here" in service.status.message
+    assert any("no weights here" in line for line in service.logs())
+    assert claims.lock_holder(folder_of(service)) is None
+
+
+def test_a_taken_port_is_told_with_who_has_it(deployer: BaseModelDeployer, model: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DeploymentError, match=rf"port {port} on 127.0.0.1 is taken by .* \(PID {os.getpid()}\)"):
+            deployer.deploy_model(model_name="m", model_uri=model, port=port)
+        assert taken.fileno() > 0
+    assert deployer.deploy_model(model_name="m", model_uri=model, port=port).is_running
+
+
+def test_a_model_retrained_to_the_same_path_is_another(deployer: BaseModelDeployer, model: str, tmp_path: Path) -> None:
+    first = deployer.deploy_model(model_name="m", model_uri=model)
+    (tmp_path / "model.py").write_text(MODEL.format(answer="two"), encoding="utf-8")
+    first.stop()
+    first.start()
+    assert first.predict([[1]]) == ["one"], "the kept bytes are served until it is deployed again"
+    second = deployer.deploy_model(model_name="m", model_uri=model, replace=True)
+    assert (second.uuid, second.revision) == (first.uuid, 2)
+    assert second.predict([[1]]) == ["two"]
+
+
+def test_a_model_served_in_place_is_not_copied(deployer: BaseModelDeployer, model: str, home: Path) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model, in_place=True)
+    assert service.source.reference == model
+    assert not (home / "models").exists()
+
+
+def test_a_model_that_is_gone_is_told(deployer: BaseModelDeployer, model: str, tmp_path: Path) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model, in_place=True)
+    service.stop()
+    (tmp_path / "model.py").unlink()
+    with pytest.raises(ModelError, match=r"model\.py does not exist"):
+        service.start()
+
+
+def test_environment_variables_reach_the_server_and_are_kept_nowhere_in_clear(
+    client: Client, deployer: BaseModelDeployer, model: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKKIT_SECRET_KEY", "c3RhY2traXQgdGVzdHMgb25seSBzdGFja2tpdCB0ZXM=")
+    client.secrets.create("vault", {"answer": "hunter2-from-the-vault"})
+    service = deployer.deploy_model(model_name="m", model_uri=model, env={"ANSWER": "{{vault.answer}}"})
+    assert service.predict([[1]]) == ["hunter2-from-the-vault"]
+    other = deployer.deploy_model(model_name="n", model_uri=model, env={"ANSWER": "hunter2-given"})
+    assert other.predict([[1]]) == ["hunter2-given"]
+    assert deployer.deploy_model(model_name="n", model_uri=model, env={"ANSWER": "hunter2-given"}).revision == 1
+    inherited = psutil.Process(supervisor_of(other).pid).environ()
+    assert not [name for name in inherited if name.startswith("STACKKIT_")]
+    shown = f"{other!r} {other.config!r} {other.as_dict()} {other.config['env']} {client.servers.history(other.id)}"
+    assert "hunter2" not in shown
+    for path in home.rglob("*"):
+        assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
+
+
+def test_a_start_that_somebody_overtook_starts_nothing(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    service.stop()
+    folder = ServerFolder(folder_of(service))
+    launch = folder.launch()
+    assert launch is not None
+    late = folder.write_launch(launch)
+    folder.withdraw(launch.epoch)
+    started = subprocess.run(
+        [sys.executable, "-P", "-m", "stackkit.serving", "--claim", str(folder.path), late],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode != 0
+    assert "superseded" in started.stderr
+    assert folder.holder() is None
+    current = folder.launch()
+    assert current is not None
+    with pytest.raises(LeaseLostError):
+        folder.write_launch(claims.Launch(token="", model="x", epoch=current.epoch - 1))
+
+
+def test_a_supervisor_that_does_not_end_is_killed_in_the_end(
+    deployer: BaseModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_KILL_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("stackkit.model_deployers.lifecycle._REPEAT_SECONDS", 0.1)
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    workers = supervisor.children()
+    supervisor.send_signal(signal.SIGSTOP)
+    service.stop()
+    assert service.status.state is ServiceState.INACTIVE
+    _, alive = psutil.wait_procs([supervisor, *workers], timeout=20)
+    assert not alive
+
+
+def test_the_log_is_followed_until_the_server_ends(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    lines = service.logs(follow=True)
+    first = next(lines)
+    assert "worker 0 started" in first
+    service.predict([[1]])
+    service.stop()
+    rest = list(lines)
+    assert any("POST /invocations 200" in line for line in rest)
+    assert any("stopped" in line for line in rest)
+    assert list(service.logs(tail=2)) == [*rest][-2:]
+
+
+def test_a_hung_server_is_not_called_active(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    (worker,) = supervisor_of(service).children()
+    worker.send_signal(signal.SIGSTOP)
+    seen = deployer.get_model_server(service)
+    assert seen.status.state is ServiceState.ERROR
+    assert "/ping" in seen.status.message
+    worker.send_signal(signal.SIGCONT)
+    wait_until(lambda: deployer.get_model_server(service).is_running)
+
+
+def test_a_deployer_with_servers_cannot_be_pointed_elsewhere_or_deleted(
+    client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    with pytest.raises(InUseError, match="folder"):
+        client.update_component(ComponentType.MODEL_DEPLOYER, "local", {"folder": str(tmp_path / "elsewhere")})
+    with pytest.raises(InUseError, match="1 model server"):
+        client.components.delete(ComponentType.MODEL_DEPLOYER, "local")
+    service.delete()
+    client.components.delete(ComponentType.MODEL_DEPLOYER, "local")
+    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {"folder": str(tmp_path / "elsewhere")})
+    moved = client.model_deployer("local").deploy_model(model_name="m", model_uri=model)
+    assert folder_of(moved).parent == tmp_path / "elsewhere"
+
+
+def test_fifty_processes_that_deploy_the_same_get_one_server(
+    deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
+        "print(L.get_active_model_deployer().deploy_model(model_name='m', model_uri=sys.argv[1]).id)"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+        for _ in range(50)
+    ]
+    answers = {process.communicate(timeout=120)[0].strip() for process in running}
+    assert [process.returncode for process in running] == [0] * 50
+    (service,) = deployer.find_model_server()
+    assert answers == {service.id}
+    assert service.is_running
+    started = [line for line in service.logs() if "worker 0 started" in line]
+    assert len(started) == 1

@@ -1,0 +1,113 @@
+"""Leases between processes: waited for, taken over from the dead, and fenced, on every database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from sqlalchemy import update
+
+from stackkit.errors import DeploymentTimeoutError, LeaseLostError
+from stackkit.model_deployers import leases
+from stackkit.model_deployers.memory import MemoryModelDeployer
+from stackkit.processes import ProcessIdentity
+from stackkit.store import Database
+from stackkit.store import services as rows
+from stackkit.store.tables import services
+
+pytestmark = pytest.mark.all_databases
+
+
+@pytest.fixture
+def service_id(deployer: MemoryModelDeployer) -> str:
+    return deployer.deploy_model(model_name="iris", model_uri="one", timeout=5).id
+
+
+def take(database: Database, service_id: str, seconds: float = 0) -> leases.Lease:
+    lease = leases.take(database, service_id, time.monotonic() + seconds)
+    assert lease is not None
+    return lease
+
+
+def set_owner(database: Database, owner: str, expires: int) -> None:
+    with database.write() as connection:
+        connection.execute(update(services).values(lease_owner=owner, lease_expires=rows.now(expires)))
+
+
+def owner_of(identity: ProcessIdentity) -> str:
+    return json.dumps({"process": identity.as_dict(), "id": "x"})
+
+
+def ended_process() -> ProcessIdentity:
+    code = "from stackkit.model_deployers.leases import new_owner; print(new_owner())"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    identity = ProcessIdentity.parse(printed)
+    assert identity is not None
+    return identity
+
+
+def test_one_that_is_held_is_waited_for_and_then_given_up(database: Database, service_id: str) -> None:
+    with take(database, service_id), pytest.raises(DeploymentTimeoutError, match="another process"):
+        take(database, service_id, seconds=0.1)
+    with take(database, service_id):
+        pass
+
+
+def test_one_whose_owner_is_dead_is_taken_over_at_once(database: Database, service_id: str) -> None:
+    set_owner(database, owner_of(ended_process()), expires=30)
+    with take(database, service_id) as lease:
+        lease.write({"message": "taken over"})
+
+
+def test_one_from_another_machine_is_respected_until_it_expires(database: Database, service_id: str) -> None:
+    elsewhere = ProcessIdentity("another-machine", "boot", "ns", 1, "1")
+    set_owner(database, owner_of(elsewhere), expires=30)
+    with pytest.raises(DeploymentTimeoutError):
+        take(database, service_id)
+    set_owner(database, owner_of(elsewhere), expires=-1)
+    with take(database, service_id):
+        pass
+
+
+def test_who_slept_through_the_expiry_is_fenced(database: Database, service_id: str) -> None:
+    sleeper = take(database, service_id)
+    set_owner(database, owner_of(ProcessIdentity("another-machine", "boot", "ns", 1, "1")), expires=-1)
+    with take(database, service_id) as successor:
+        assert successor.epoch == sleeper.epoch + 1
+        with pytest.raises(LeaseLostError):
+            sleeper.write({"message": "too late"})
+        with pytest.raises(LeaseLostError):
+            sleeper.check()
+        with pytest.raises(LeaseLostError):
+            sleeper.read()
+        assert successor.read()["message"] == ""
+
+
+def test_a_sleepers_farewell_does_not_free_its_successors_lease(database: Database, service_id: str) -> None:
+    with take(database, service_id):
+        set_owner(database, "somebody", expires=-1)
+        successor = take(database, service_id)
+    with successor, pytest.raises(DeploymentTimeoutError):
+        take(database, service_id)
+
+
+def test_it_renews_itself(database: Database, service_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_RENEW_SECONDS", 0.01)
+    with take(database, service_id):
+        with database.write() as connection:
+            connection.execute(update(services).values(lease_expires=rows.now(-1)))
+        deadline = time.monotonic() + 10
+        while True:
+            with database.read() as connection:
+                row = rows.get(connection, service_id)
+            assert row is not None
+            if row["leased"]:
+                break
+            assert time.monotonic() < deadline, "the lease was not renewed"
+
+
+def test_a_service_that_is_gone_has_none(database: Database) -> None:
+    assert leases.take(database, "00000000-0000-0000-0000-000000000000", time.monotonic()) is None

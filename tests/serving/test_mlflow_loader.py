@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackkit.serving import formats
+from stackkit.serving.app import App
+from stackkit.serving.errors import MissingLibraryError
+
+CASES = json.loads(Path(__file__).with_name("requests.json").read_text())
+
+# what MLflow and its dependencies warn about while models are made and loaded is none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sk_named, sk_nosig and sk_tensor predict 2a+b; tuned has params; odd does what its input says."""
+    pytest.importorskip("mlflow")
+    folder = tmp_path_factory.mktemp("mlflow")
+    with warnings.catch_warnings(record=True), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'tracking.db'}")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        _save_models(folder)
+    return folder
+
+
+def _save_models(folder: Path) -> None:
+    import mlflow
+    import pandas as pd
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+    from sklearn.linear_model import LinearRegression
+
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [0.0, 1.0, 0.0, 2.0]})
+    target = 2 * frame["a"] + frame["b"]
+    array = frame.to_numpy()
+
+    def save(name: str, model: Any, signature: Any) -> None:
+        mlflow.sklearn.save_model(
+            model,
+            folder / name,
+            signature=signature,
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],
+        )
+
+    save("sk_named", LinearRegression().fit(frame, target), infer_signature(frame, target))
+    save("sk_nosig", LinearRegression().fit(array, target), None)
+    save("sk_tensor", LinearRegression().fit(array, target), infer_signature(array, target.to_numpy()))
+
+    class Tuned(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            return [value * params["scale"] for value in model_input["x"]]
+
+    columns = Schema([ColSpec("double", "x")])
+    params = ParamSchema([ParamSpec("scale", "double", 1.0), ParamSpec("count", "long", 3)])
+    signature = ModelSignature(inputs=columns, params=params)
+    mlflow.pyfunc.save_model(folder / "tuned", python_model=Tuned(), signature=signature, pip_requirements=["mlflow"])
+
+    class Odd(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            from mlflow.exceptions import MlflowException
+            from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+            if not isinstance(model_input, dict):
+                raise MlflowException("no such thing", error_code=RESOURCE_DOES_NOT_EXIST)
+            if "messages" in model_input:
+                return {"answer": model_input["messages"]}
+            raise KeyError("secret")
+
+    mlflow.pyfunc.save_model(folder / "odd", python_model=Odd(), pip_requirements=["mlflow"])
+
+    class Typed(mlflow.pyfunc.PythonModel):
+        def predict(self, model_input: list[str], params: Any = None) -> list[str]:
+            return [text.upper() for text in model_input]
+
+    # the annotations of this module are text, and MLflow reads them as types
+    Typed.predict.__annotations__.update({"model_input": list[str], "return": list[str]})
+    mlflow.pyfunc.save_model(folder / "typed", python_model=Typed(), pip_requirements=["mlflow"])
+
+
+@pytest.fixture(scope="module")
+def apps(models: Path) -> Callable[[str], App]:
+    loaded: dict[str, App] = {}
+
+    def app_of(name: str) -> App:
+        if name not in loaded:
+            loaded[name] = App(host="127.0.0.1", request_timeout=60, max_body=1 << 20)
+            loaded[name].serve(formats.load(str(models / name)))
+        return loaded[name]
+
+    return app_of
+
+
+@pytest.mark.parametrize(
+    ("model", "case"),
+    [pytest.param(model, case, id=f"{model}-{case['name']}") for case in CASES for model in case["models"]],
+)
+def test_the_scoring_protocol(
+    apps: Callable[[str], App], call: Callable[..., Any], model: str, case: dict[str, Any]
+) -> None:
+    is_csv = "csv" in case
+    body = case["csv"].encode() if is_csv else case["json"]
+    headers = {"content-type": "text/csv" if is_csv else "application/json"}
+    reply = call(apps(model), body=body, headers=headers)
+    if "error" in case:
+        assert (reply.status, reply.content["error_code"]) == (400, case["error"])
+        assert "98765" not in reply.content["message"]
+    else:
+        assert (reply.status, reply.content) == (200, {"predictions": pytest.approx(case["predictions"])})
+
+
+def test_what_is_missing_is_named(apps: Callable[[str], App], call: Callable[..., Any]) -> None:
+    message = call(apps("sk_named"), body={"dataframe_records": [{"a": 1}]}).content["message"]
+    assert message.endswith("'a': double (required), 'b': double (required). It lacks b.")
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [(None, [2.0]), ({}, [2.0]), ({"scale": 3}, [6.0]), ({"scale": 0.5, "unknown": 1}, [1.0])],
+)
+def test_params(apps: Callable[[str], App], call: Callable[..., Any], params: Any, expected: list[float]) -> None:
+    reply = call(apps("tuned"), body={"inputs": {"x": [2.0]}, "params": params})
+    assert reply.content == {"predictions": expected}
+
+
+@pytest.mark.parametrize("params", [{"count": 98765.5}, {"count": "x98765"}, {"scale": [98765]}, [98765]])
+def test_params_that_do_not_fit_are_400(apps: Callable[[str], App], call: Callable[..., Any], params: Any) -> None:
+    reply = call(apps("tuned"), body={"inputs": {"x": [2.0]}, "params": params})
+    assert (reply.status, reply.content["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert reply.content["message"] == "params do not fit the model's signature: scale (double), count (long)."
+
+
+def test_the_models_own_mlflow_errors_keep_their_code(apps: Callable[[str], App], call: Callable[..., Any]) -> None:
+    reply = call(apps("odd"), body={"dataframe_records": [{"x": 1}]})
+    assert (reply.status, reply.content["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert reply.content["message"] == "no such thing"
+
+
+def test_any_other_failure_is_500_and_told_to_the_log_alone(
+    apps: Callable[[str], App], call: Callable[..., Any]
+) -> None:
+    reply = call(apps("odd"), body={"inputs": {"x": 1}})
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+
+
+def test_a_chat_request_is_answered_bare_by_a_model_without_signature(
+    apps: Callable[[str], App], call: Callable[..., Any]
+) -> None:
+    assert call(apps("odd"), body={"messages": ["hi"]}).content == {"answer": ["hi"]}
+
+
+def test_a_model_with_type_hints_takes_inputs_raw(apps: Callable[[str], App], call: Callable[..., Any]) -> None:
+    assert call(apps("typed"), body={"inputs": ["a", "b"]}).content == {"predictions": ["A", "B"]}
+    assert call(apps("typed"), body={"instances": ["a"]}).status == 400
+    assert call(apps("typed"), body={"inputs": [1]}).status == 400
+
+
+def test_parquet(apps: Callable[[str], App], call: Callable[..., Any], tmp_path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"a": [1.0], "b": [2.0]}).to_parquet(tmp_path / "rows.parquet")
+    headers = {"content-type": "application/vnd.apache.parquet"}
+    reply = call(apps("sk_named"), body=(tmp_path / "rows.parquet").read_bytes(), headers=headers)
+    assert reply.content == {"predictions": pytest.approx([4.0])}
+    assert call(apps("sk_named"), body=b"nothing", headers=headers).status == 400
+
+
+def test_a_missing_library_is_named(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(MissingLibraryError, match=r"needs mlflow.*pip install 'stackkit\[mlflow\]'"):
+        formats.load(str(models / "sk_named"))
+
+
+def test_a_supervised_server_serves_it(models: Path, start_server: Callable[..., Any]) -> None:
+    server = start_server(str(models / "sk_named"))
+    server.wait_ready()
+    reply = server.request("/invocations", {"dataframe_records": [{"a": 1, "b": 2}]})
+    assert reply.content == {"predictions": pytest.approx([4.0])}

@@ -1,0 +1,72 @@
+"""The supervisor in this process, with real workers: what takes too long to be waited for in the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from stackkit.serving import supervisor
+from stackkit.serving.claims import Launch, Phase, ServerState
+from stackkit.serving.logs import LogWriter
+from stackkit.serving.supervisor import Supervisor
+
+
+@pytest.fixture
+def log() -> Iterator[LogWriter]:
+    writer = LogWriter(lambda _: None)
+    yield writer
+    writer.close()
+
+
+def test_a_worker_that_does_not_end_in_its_grace_is_killed(
+    echo_model: str, log: LogWriter, gone: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "GRACE", 0.05)
+    pids: list[int] = []
+
+    def report(state: ServerState) -> None:
+        if state.phase is Phase.READY and not pids and state.workers[0].pid:
+            pids.append(state.workers[0].pid)
+            os.kill(pids[0], signal.SIGSTOP)  # it cannot even notice SIGTERM
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    running = Supervisor(Launch(token="t", model=echo_model), log, report)
+    outcome = running.run()
+    assert (outcome.phase, running.signal) == (Phase.STOPPED, signal.SIGTERM)
+    gone(pids[0])
+
+
+def test_the_delay_doubles_while_a_worker_dies_young(
+    echo_model: str, log: LogWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed: set[int] = set()
+
+    def report(state: ServerState) -> None:
+        worker = state.workers[0] if state.workers else None
+        if worker is None or worker.phase != "ready" or worker.pid in killed:
+            return
+        assert worker.pid is not None
+        killed.add(worker.pid)
+        os.kill(*((worker.pid, signal.SIGKILL) if len(killed) < 3 else (os.getpid(), signal.SIGTERM)))
+
+    assert Supervisor(Launch(token="t", model=echo_model), log, report).run().phase is Phase.STOPPED
+    delays = [record.args[-1] for record in caplog.records if "is replaced in" in record.msg]  # type: ignore[index]
+    assert delays == [0.1, 0.2]
+
+
+def test_phases_come_in_order_and_signals_are_given_back(echo_model: str, log: LogWriter) -> None:
+    phases: list[Phase] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def report(state: ServerState) -> None:
+        if state.phase not in phases:
+            phases.append(state.phase)
+        if state.phase is Phase.READY:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Supervisor(Launch(token="t", model=echo_model), log, report).run()
+    assert phases == [Phase.STARTING, Phase.LOADING, Phase.READY, Phase.STOPPING, Phase.STOPPED]
+    assert signal.getsignal(signal.SIGTERM) is before
