@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from measuring import print_table, wall
 from sqlalchemy import insert, update
 
 from stackkit import Client
-from stackkit.model_deployers import ServiceState, Target
+from stackkit.model_deployers import BaseModelDeployer, ServiceState, Target
 from stackkit.model_deployers.servers import PAGE_SIZE
 from stackkit.settings import Settings
 from stackkit.stack import ComponentType
@@ -63,16 +64,15 @@ def measure(client: Client, size: int) -> list[tuple[str, str, str, str]]:
 
 
 def timed(client: Client, filters: Mapping[str, Any], matching: int) -> tuple[str, str, str, str]:
-    """Read the first page on a new deployer object each time, after one that is not counted."""
+    """Read the first page, each time with a deployer object that was just made; the first time is not counted."""
+    wanted = min(matching, PAGE_SIZE)
 
-    def read() -> None:
-        found = client.model_deployer("local").find_model_server(refresh=False, **filters)
-        page = found[:PAGE_SIZE] if matching >= PAGE_SIZE else list(found)
-        if len(page) != min(matching, PAGE_SIZE):
-            raise SystemExit(f"{dict(filters)} found {len(page)} services, not {min(matching, PAGE_SIZE)}")
+    def read(deployer: BaseModelDeployer) -> None:
+        found = deployer.find_model_server(refresh=False, **filters)[:wanted]
+        if len(found) != wanted:
+            raise SystemExit(f"{dict(filters)} found {len(found)} services, not {wanted}")
 
-    read()
-    samples = [wall(read) * 1e3 for _ in range(REPEATS)]
+    samples = [wall(partial(read, client.model_deployer("local"))) * 1e3 for _ in range(REPEATS + 1)][1:]
     named = ", ".join(f"{name}={value!r}" for name, value in filters.items() if name != "service_uuid")
     label = named or ("service_uuid" if filters else "none")
     return label, f"{matching:,}", f"{statistics.median(samples):.2f}", f"{max(samples):.2f}"

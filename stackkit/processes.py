@@ -34,11 +34,14 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, text: str) -> ProcessIdentity | None:
-        """Read what ``str()`` wrote; None for anything else."""
+        """Read the ``{"process": ...}`` that holds what ``as_dict()`` gave; None for anything else."""
         try:
-            return cls(**json.loads(text)["process"])
+            identity = cls(**json.loads(text)["process"])
         except (ValueError, TypeError, KeyError):
             return None
+        texts = (identity.machine, identity.boot, identity.namespace, identity.start)
+        well_formed = type(identity.pid) is int and identity.pid > 0 and all(isinstance(text, str) for text in texts)
+        return identity if well_formed else None
 
     def is_provably_dead(self) -> bool:
         """Whether this process has surely ended. False when it lives, and when that cannot be known from here."""
@@ -48,7 +51,8 @@ class ProcessIdentity:
             return True
         if self.namespace != _pid_namespace():
             return False
-        return start_ticks(self.pid) != self.start
+        start = start_ticks(self.pid)
+        return start is None or ("" not in (start, self.start) and start != self.start)
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
@@ -56,14 +60,15 @@ class ProcessIdentity:
 
 @cache
 def machine_id() -> str:
-    """What names this machine: systemd's machine id where there is one, else the network card's address."""
+    """What names this machine: systemd's machine id where there is one, else its name and network card's address."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
             if text := Path(path).read_text(encoding="ascii").strip():
                 return text
         except (OSError, UnicodeDecodeError):
             continue
-    return f"{uuid.getnode():012x}"
+    # the address alone is no name: containers on two machines often have the same
+    return f"{machine_name()}-{uuid.getnode():012x}"
 
 
 @cache
@@ -74,21 +79,24 @@ def machine_name() -> str:
 def start_ticks(pid: int) -> str | None:
     """When the process started, in ticks since boot, as the kernel has it; None when there is no such process.
 
-    A zombie has ended: its number is merely not free yet.
+    A zombie has ended: its number is merely not free yet. The text is empty for a process that exists and may not be
+    looked at, such as another user's where /proc hides those.
     """
     try:
         # the command's name stands in brackets and may itself hold brackets and spaces
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except FileNotFoundError:
-        return None if Path("/proc/self/stat").exists() else _creation_time(pid)
-    except (ProcessLookupError, PermissionError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        if not Path("/proc/self/stat").exists():
+            return _creation_time(pid)
+        return "" if psutil.pid_exists(pid) else None
     return None if fields[0] in "ZX" else fields[19]
 
 
 def _creation_time(pid: int) -> str | None:
     try:
         return str(psutil.Process(pid).create_time())
+    except psutil.AccessDenied:
+        return ""
     except psutil.Error:
         return None
 

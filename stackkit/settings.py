@@ -34,8 +34,16 @@ class Settings:
     def load(cls) -> Settings:
         """Read STACKKIT_HOME (``~/.stackkit``), STACKKIT_DATABASE_URL (a SQLite file in the home),
         STACKKIT_SECRET_KEY (a Fernet key) and STACKKIT_STACK (the active stack's name). Creates nothing.
+
+        Raises SettingsError when the user has no home directory and STACKKIT_HOME names no folder.
         """
-        home = Path(os.environ.get(ENV_HOME) or Path.home() / ".stackkit").expanduser().absolute()
+        try:
+            home = Path(os.environ.get(ENV_HOME) or "~/.stackkit").expanduser().absolute()
+        except RuntimeError as error:  # a container's user may have no home, and "~name" may name nobody
+            raise SettingsError(
+                "The home folder cannot be told: the user has no home directory.",
+                f"Set {ENV_HOME} to a folder that you can write.",
+            ) from error
         return cls(
             home=home,
             database_url=os.environ.get(ENV_DATABASE_URL) or f"sqlite:///{home / 'stackkit.db'}",
@@ -91,14 +99,13 @@ class Settings:
         """
         path = self.home / "config.json"
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            active = stored["active_stack"]
-            return str(uuid.UUID(active))
-        except FileNotFoundError:
+            return str(uuid.UUID(json.loads(path.read_text(encoding="utf-8"))["active_stack"]))
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it does not hold the UUID of a stack"
             raise SettingsError(
-                f"The file {path} is damaged: {error}.",
+                f"The file {path} cannot be used: {reason}.",
                 f"Delete it (rm {path}) and choose your stack again: stackkit stack set NAME.",
             ) from error
 
@@ -108,7 +115,7 @@ class Settings:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write ``text`` to ``path`` whole or not at all: write beside it, fsync, rename. Raises OSError."""
+    """Write ``text`` to ``path`` whole or not at all, and for good once this returns. Raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -120,3 +127,8 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)  # the new name is kept by the folder
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

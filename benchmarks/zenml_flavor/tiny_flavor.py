@@ -8,8 +8,8 @@ standard library. It is imported by ZenML's environment alone: as a flavor, insi
 
 from __future__ import annotations
 
-import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -102,7 +102,7 @@ class TinyModelDeployer(BaseModelDeployer):
         return {"PREDICTION_URL": service.prediction_url, "DAEMON_PID": str(service.status.pid)}
 
     def perform_deploy_model(self, id: UUID, config: ServiceConfig, timeout: int = 60) -> BaseService:  # noqa: A002
-        config.root_runtime_path = os.path.join(GlobalConfiguration().local_stores_path, str(self.id))
+        config.root_runtime_path = str(Path(GlobalConfiguration().local_stores_path) / str(self.id))
         service = TinyService(uuid=id, config=config)
         service.start(timeout=timeout)
         return service
@@ -123,8 +123,11 @@ def deploy(count: int) -> None:
     """Start ``count`` servers through the active stack's model deployer, and wait for each."""
     deployer = Client().active_stack.model_deployer
     for number in range(count):
-        config = TinyServiceConfig(model_name=f"model-{number}", pipeline_name="bench", pipeline_step_name="deployer")
-        deployer.deploy_model(config, TinyService.SERVICE_TYPE, timeout=60)
+        config = TinyServiceConfig(
+            model_name=f"model-{number}", pipeline_name=f"pipeline-{number}", pipeline_step_name="deployer"
+        )
+        # the mode in which it tells services apart by their pipeline
+        deployer.deploy_model(config, TinyService.SERVICE_TYPE, continuous_deployment_mode=True, timeout=60)
 
 
 def delete_all() -> None:

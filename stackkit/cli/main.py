@@ -26,8 +26,8 @@ _COMMANDS = {
     "secret": ("stackkit.cli.secrets:secret", "Keep passwords and keys encrypted."),
     "pipeline": ("stackkit.cli.runs:pipeline", "Look at pipeline runs."),
     "db": ("stackkit.cli.database:db", "Look at the database's schema, and upgrade it."),
-    "serve": ("stackkit.cli.serve:serve", "Serve a model in the foreground."),
-    "status": ("stackkit.cli.status:status", "Show what stackkit uses here, and what is running."),
+    "serve": ("stackkit.cli.serve:serve", "Serve a model in the foreground, until Ctrl-C."),
+    "status": ("stackkit.cli.status:status", "Show what stackkit uses here, and how many servers are running where."),
 }
 
 

@@ -60,7 +60,8 @@ def _read_csv(file: Path) -> Any:
 
 def _plain(value: Any) -> Any:
     """A flavor's own ``do_predict`` may give arrays, frames or numbers of numpy."""
-    for name in ("tolist", "to_list", "to_dict"):
-        if convert := getattr(value, name, None):
-            return convert()
+    if tolist := getattr(value, "tolist", None):
+        return tolist()
+    if to_dict := getattr(value, "to_dict", None):
+        return to_dict(orient="records")
     raise click.ClickException(f"The predictions hold a {type(value).__name__}, which cannot be printed as JSON.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import RowMapping
@@ -53,12 +54,27 @@ def silent(text: str) -> None:
 class Operation:
     """What a flavor is given to act on one service: the service, its secrets in place, and a fenced notebook."""
 
-    def __init__(self, service: Service, config: ServiceConfig, lease: Lease, deadline: float, progress: Progress):
+    def __init__(
+        self,
+        service: Service,
+        lease: Lease,
+        deadline: float,
+        progress: Progress,
+        reveal: Callable[[ServiceConfig], ServiceConfig],
+    ) -> None:
         self.service = service
-        self.config = config
         self.deadline = deadline
         self.progress = progress
         self._lease = lease
+        self._reveal = reveal
+
+    @cached_property
+    def config(self) -> ServiceConfig:
+        """The service's configuration with its secrets in place. Reads the database once, when it is first asked for.
+
+        Raises SecretError when one of them is missing.
+        """
+        return self._reveal(self.service.config)
 
     @property
     def epoch(self) -> int:
@@ -94,7 +110,7 @@ class Lifecycle:
         """Have the service that ``config`` names serve what it says; return its UUID."""
         deadline = time.monotonic() + timeout
         platform = self._deployer.do_identify()
-        source = self._deployer.do_resolve(config, self._progress)
+        source = self._deployer.do_resolve(self._reveal(config), self._progress)
         identity = config.identity(self._deployer.id)
         while True:
             lease = self._insert(config, source, identity, platform)
@@ -251,8 +267,9 @@ class Lifecycle:
                 self._converge_up(lease, deadline, wait=wait)
                 return True
             # the old revision goes on serving while the new one is made ready, and stays if that fails
-            candidate = Service({**row, "source": source.as_dict(), "revision": row["revision"] + 1}, self._deployer)
-            self._deployer.do_prepare(Operation(candidate, config, lease, deadline, self._progress))
+            new = {"config": plain(config), "source": source.as_dict(), "revision": row["revision"] + 1}
+            candidate = Service({**row, **new}, self._deployer)
+            self._deployer.do_prepare(Operation(candidate, lease, deadline, self._progress, self._reveal))
             self._revise(lease, row, config, source)
             self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
             self._bring_up(lease, deadline, wait=wait, prepared=True)
@@ -386,7 +403,10 @@ class Lifecycle:
         repeat = time.monotonic() + _REPEAT_SECONDS
         while True:
             lease.check()
-            observation = self._observe(service)
+            try:
+                observation = self._observe(service)
+            except PlatformUnavailableError as error:
+                observation = Observation(ServiceState.UNKNOWN, error.message)  # it may be back before the deadline
             if observation.state in wanted:
                 return observation
             ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
@@ -444,14 +464,16 @@ class Lifecycle:
         return Service(row, self._deployer)
 
     def _operation(self, lease: Lease, deadline: float) -> Operation:
-        row = lease.read()
-        config = self._revealed(row)
-        return Operation(self._service(row), config, lease, deadline, self._progress)
+        return Operation(self._service(lease.read()), lease, deadline, self._progress, self._reveal)
 
-    def _revealed(self, row: RowMapping) -> ServiceConfig:
-        with self._database.read() as connection:
-            values = self._secrets.reveal(connection, row["config"])
-        return parse(self._deployer.service_config_class, values, "the stored configuration")
+    def _reveal(self, config: ServiceConfig) -> ServiceConfig:
+        """The configuration with its secrets in place; the model's URI stays as it is, since everybody is shown it."""
+        values = configs.clear(config)
+        uri = values.pop("model_uri", "")
+        if configs.references(values):
+            with self._database.read() as connection:
+                values = self._secrets.reveal(connection, values)
+        return parse(type(config), {**values, "model_uri": uri}, "the configuration")
 
     def _check_platform(self, row: RowMapping) -> None:
         here = self._deployer.do_identify()
@@ -474,16 +496,13 @@ class Lifecycle:
 
     def _differences(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> list[str]:
         """What the configuration has otherwise than the row, in words that show no secret."""
+        given = self._reveal(config)
         try:
-            stored = self._revealed(row)
+            stored = self._reveal(self._service(row).config)
         except StackkitError:
             return ["its stored configuration cannot be read"]
-        with self._database.read() as connection:
-            given = parse(
-                self._deployer.service_config_class,
-                self._secrets.reveal(connection, configs.clear(config)),
-                "the configuration",
-            )
+        if type(stored) is not type(given):
+            return ["its stored configuration is of another version of the flavor"]
         found = [
             f"{name} is {getattr(stored, name)!r}, not {getattr(given, name)!r}"
             for name in type(given).model_fields

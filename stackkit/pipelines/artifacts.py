@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import RowMapping
 
 from ..errors import PipelineError
 from ..store import Database
@@ -32,7 +33,7 @@ class Artifact:
     database: Database = field(repr=False, compare=False)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], database: Database) -> Artifact:
+    def from_row(cls, row: RowMapping, database: Database) -> Artifact:
         columns = ("id", "name", "uri", "type", "materializer", "created")
         return cls(**{column: row[column] for column in columns}, database=database)
 
@@ -65,7 +66,7 @@ class KeptValue:
 
 
 def keep(store: BaseArtifactStore, key: str, value: Any) -> KeptValue:
-    """Keep ``value`` under ``key``. Raises PipelineError when it cannot be written or is of a kind that cannot be kept."""
+    """Keep ``value`` under ``key``. Raises PipelineError when it cannot be written, or is of a kind that cannot be."""
     chosen = materializer_for(value)
 
     def fill(folder: Path) -> None:

@@ -123,7 +123,7 @@ def _read_numpy_scalar(path: Path, database: Database) -> Any:
 
 def _fits_parquet(frame: Any) -> bool:
     """Whether Parquet gives back the same frame: not with mixed columns, or an index that has a frequency."""
-    if importlib.util.find_spec("pyarrow") is None or any(dtype == object for dtype in frame.dtypes):
+    if importlib.util.find_spec("pyarrow") is None or any(getattr(dtype, "hasobject", False) for dtype in frame.dtypes):
         return False  # what is in a column of objects may come back as something else and still compare as equal
     import pandas as pd
 

@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
@@ -22,7 +23,7 @@ from ..model_deployers import Service, ServiceConfig
 from .artifacts import Artifact
 
 UNKNOWN = inspect.Parameter.empty
-"""The annotation of what has none."""
+"""The annotation of what has none that is known."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _LOADED_AS: dict[Any, type] = {Service: ServiceConfig}  # see ``materializers``
@@ -59,38 +60,44 @@ def check_function(function: Callable[..., Any], what: str) -> inspect.Signature
 
 
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations by parameter name, the return annotation as ``return``; those that cannot be resolved left out."""
-    resolved = {}
-    for name, annotation in inspect.get_annotations(function).items():
-        try:
-            resolved[name] = _evaluate(annotation, function) if isinstance(annotation, str) else annotation
-        except Exception:  # an annotation may be any expression, and fail in any way
-            continue
-    return resolved
+    """The annotations by parameter name, the return annotation as ``return``; UNKNOWN where one cannot be resolved."""
+    return {
+        name: _evaluate(annotation, function) if isinstance(annotation, str) else annotation
+        for name, annotation in inspect.get_annotations(function).items()
+    }
 
 
-def outputs_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The names and annotations of a step's outputs; empty for one that returns None.
+@dataclass(frozen=True)
+class Outputs:
+    """What a step gives: annotations by name, and whether its function returns a tuple with an element for each."""
+
+    annotations: Mapping[str, Any]
+    as_tuple: bool = False
+
+
+def outputs_of(function: Callable[..., Any]) -> Outputs:
+    """The outputs of a step; none for one that is annotated to return None.
 
     Raises PipelineError when the return annotation cannot be resolved or gives a name twice.
     """
     where = f"The return annotation of the step {function.__qualname__}"
     annotations = annotations_of(function)
-    if "return" in inspect.get_annotations(function) and "return" not in annotations:
+    if "return" in annotations and annotations["return"] is UNKNOWN:
         raise PipelineError(
             f"{where} cannot be resolved: {inspect.get_annotations(function)['return']}.",
             "Import or define what it names in the step's module, not for type checkers alone.",
         )
     annotation = annotations.get("return", UNKNOWN)
     if annotation in (None, types.NoneType):
-        return {}
+        return Outputs({})
     parts = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
-    if not any(map(_given_name, parts)):
-        return {check_name(_given_name(annotation) or "output", "output"): _bare(annotation)}
+    if Ellipsis in parts or not any(map(_given_name, parts)):
+        return Outputs({check_name(_given_name(annotation) or "output", "output"): _bare(annotation)})
     names = [_given_name(part) or f"output_{position}" for position, part in enumerate(parts)]
     if len(set(names)) < len(names):
         raise PipelineError(f"{where} gives two outputs the same name: {', '.join(names)}.")
-    return {check_name(name, "output"): _bare(part) for name, part in zip(names, parts, strict=True)}
+    named = {check_name(name, "output"): _bare(part) for name, part in zip(names, parts, strict=True)}
+    return Outputs(named, as_tuple=True)
 
 
 def bind(signature: inspect.Signature, what: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +159,10 @@ def _evaluate(annotation: str, function: Callable[..., Any]) -> Any:
     inner = inspect.unwrap(function)
     module = sys.modules.get(inner.__module__)
     scope = getattr(inner, "__globals__", vars(module) if module else {})
-    return eval(annotation, scope)  # noqa: S307 - the user's own code, as typing.get_type_hints does it
+    try:
+        return eval(annotation, scope)  # noqa: S307 - the user's own code, as typing.get_type_hints does it
+    except Exception:  # an annotation may be any expression, and fail in any way
+        return UNKNOWN
 
 
 def _given_name(annotation: Any) -> str | None:

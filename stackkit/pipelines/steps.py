@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, overload
 
 from ..errors import PipelineError
-from .signatures import annotations_of, check_function, check_name, outputs_of
+from .signatures import Outputs, annotations_of, check_function, check_name, outputs_of
 from .wiring import current_recording
 
 
@@ -34,14 +34,9 @@ class Step:
         return annotations_of(self.function)
 
     @cached_property
-    def outputs(self) -> Mapping[str, Any]:
-        """The annotations of its outputs, by name. Raises PipelineError when they cannot be told."""
+    def outputs(self) -> Outputs:
+        """What it gives. Raises PipelineError when that cannot be told."""
         return outputs_of(self.function)
-
-    @property
-    def gives_several(self) -> bool:
-        """Whether the function returns a tuple with an element for each output."""
-        return len(self.outputs) > 1
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recording = current_recording()

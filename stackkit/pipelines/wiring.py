@@ -79,17 +79,17 @@ class Recording:
         Raises PipelineError naming the step and the argument that is unknown, missing or does not fit.
         """
         what = f"the step {step.name!r}"
-        given = bind(step.signature, what, args, kwargs)
-        arguments = {name: self._checked(step, what, name, value) for name, value in given.items()}
-        handles = [value for value in arguments.values() if isinstance(value, StepOutput)]
-        handles += self._waited_for(after, what)
-        upstream = tuple(dict.fromkeys(handle.step for handle in handles))
+        bound = bind(step.signature, what, args, kwargs)
+        arguments = {name: self._checked(step, what, name, value) for name, value in bound.items()}
+        awaited = [value for value in arguments.values() if isinstance(value, StepOutput)]
+        awaited += self._waited_for(after, what)
+        upstream = tuple(dict.fromkeys(handle.step for handle in awaited))
         name = self._free_name(step.name)
         self.invocations.append(Invocation(name, step, arguments, upstream))
-        outputs = [StepOutput(name, output, annotation, self) for output, annotation in step.outputs.items()]
-        if not outputs:
-            return StepOutput(name, None, None, self)
-        return tuple(outputs) if step.gives_several else outputs[0]
+        handles = [StepOutput(name, output, given, self) for output, given in step.outputs.annotations.items()]
+        if step.outputs.as_tuple:
+            return tuple(handles)
+        return handles[0] if handles else StepOutput(name, None, None, self)
 
     def _checked(self, step: Step, what: str, argument: str, value: Any) -> Any:
         annotation = step.annotations.get(argument, UNKNOWN)
@@ -117,7 +117,7 @@ class Recording:
 
     def _waited_for(self, after: object, what: str) -> list[StepOutput]:
         handles = list(_handles_in(after))
-        if after is not None and not handles and after not in ([], ()):
+        if after is not None and not handles and not isinstance(after, list | tuple):
             raise PipelineError(f"after= of {what} takes what other steps returned, not {type(after).__name__}.")
         for handle in handles:
             self._check_own(handle, what, "after")

@@ -90,11 +90,12 @@ class RotatingFile:
 
     def write(self, data: bytes) -> None:
         """Append ``data``, rotating between its lines as often as needed. Raises OSError."""
-        for line in data.splitlines(keepends=True):
-            if self._size and self._size + len(line) > self._max_bytes:
+        fits = self._size + len(data) <= self._max_bytes
+        for piece in [data] if fits else data.splitlines(keepends=True):
+            if self._size and self._size + len(piece) > self._max_bytes:
                 self._rotate()
-            os.write(self._descriptor, line)
-            self._size += len(line)
+            os.write(self._descriptor, piece)
+            self._size += len(piece)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import BigInteger, Dialect, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -33,29 +33,32 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's present time in microseconds, plus ``after`` seconds."""
+    """The database's present time, plus ``after`` seconds."""
 
     type = Timestamp()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, after: float = 0) -> None:
-        super().__init__()
-        self.microseconds = int(after * 1_000_000)
+        super().__init__(literal(int(after * 1_000_000), BigInteger))
 
 
 @compiles(now, "sqlite")
 def _sqlite(element: now, compiler: Any, **kwargs: Any) -> str:
     # julianday() has no microseconds to give; unixepoch('subsec') has not been in SQLite for long
-    return f"(CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) * 1000 + {element.microseconds})"
+    present = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) * 1000"
+    return f"({present} + {compiler.process(element.clauses, **kwargs)})"
 
 
 @compiles(now, "postgresql")
 def _postgresql(element: now, compiler: Any, **kwargs: Any) -> str:
     # clock_timestamp() moves on within a transaction, now() does not
-    return f"((extract(epoch FROM clock_timestamp()) * 1000000)::bigint + {element.microseconds})"
+    present = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    return f"({present} + {compiler.process(element.clauses, **kwargs)})"
 
 
 @compiles(now, "mysql")
 @compiles(now, "mariadb")
 def _mysql(element: now, compiler: Any, **kwargs: Any) -> str:
-    return f"(CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED) + {element.microseconds})"
+    # UNIX_TIMESTAMP() reads a local time, of which the hour that ends summer time has two
+    present = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    return f"({present} + {compiler.process(element.clauses, **kwargs)})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from ..errors import SettingsError, StoreError
 from ..settings import ENV_DATABASE_URL, Settings
 from . import schema
 
 _BUSY_SECONDS = 30
-_DRIVERS = {"psycopg": "postgresql", "pymysql": "mysql"}
+_CONNECT_SECONDS = 10
+_BACKENDS = {
+    "sqlite": "sqlite",
+    "postgresql+psycopg": "postgresql",
+    "mysql+pymysql": "mysql",
+    "mariadb+pymysql": "mysql",
+}
+"""The drivers that stackkit is tested with, and the extra that installs each."""
 
 
 class Database:
@@ -56,8 +65,8 @@ class Database:
             yield connection
 
     def revision(self) -> str | None:
-        """The schema's revision as it is, None for an empty database; upgrades nothing."""
-        if self.settings.owns_database and not (self.settings.home / "stackkit.db").exists():
+        """The schema's revision as it is, None for an empty database; makes and upgrades nothing."""
+        if self.engine.dialect.name == "sqlite" and not Path(self.engine.url.database or "").exists():
             return None
         with _told(self.engine), self.engine.connect() as connection:
             return schema.current(connection)
@@ -80,8 +89,8 @@ class Database:
 
     @property
     def url(self) -> str:
-        """The URL without its password."""
-        return _parse(self.settings.database_url).render_as_string(hide_password=True)
+        """The URL as it may be shown, without its password."""
+        return _shown(_parse(self.settings.database_url))
 
     def _check(self) -> None:
         if self._checked:
@@ -110,26 +119,31 @@ def _parse(url: str) -> URL:
         ) from error
 
 
+def _shown(url: URL) -> str:
+    return url.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too
+
+
 def _make_engine(settings: Settings) -> Engine:
     url = _parse(settings.database_url)
+    if url.drivername not in _BACKENDS:
+        raise SettingsError(
+            f"{ENV_DATABASE_URL} begins with {url.drivername}://, which stackkit cannot use.",
+            f"Begin it with one of {', '.join(f'{name}://' for name in _BACKENDS)}.",
+        )
     options: dict[str, Any] = {}
-    if url.get_backend_name() == "sqlite":
+    if url.drivername == "sqlite":
         options["connect_args"] = {"timeout": _BUSY_SECONDS}
     else:
         options["pool_pre_ping"] = True
         options["isolation_level"] = "READ COMMITTED"
+        if "connect_timeout" not in url.query:
+            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     try:
         engine = create_engine(url, **options)
-    except ModuleNotFoundError as error:
-        extra = _DRIVERS.get(error.name or "")
-        install = f"stackkit[{extra}]" if extra else error.name
+    except ImportError as error:  # psycopg raises it too where the C library is missing
         raise StoreError(
-            f"The database driver {error.name} is not installed.", f"Install it: pip install '{install}'."
-        ) from error
-    except NoSuchModuleError as error:
-        raise SettingsError(
-            f"{ENV_DATABASE_URL} names a database that SQLAlchemy does not know: {url.drivername}.",
-            "Use sqlite, postgresql+psycopg or mysql+pymysql.",
+            f"The database driver of {url.drivername}:// is not installed: {str(error).splitlines()[0]}.",
+            f"Install it: pip install 'stackkit[{_BACKENDS[url.drivername]}]'.",
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _on_sqlite_connect)
@@ -139,11 +153,27 @@ def _make_engine(settings: Settings) -> Engine:
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None  # transactions begin where SQLAlchemy says so, not where sqlite3 guesses
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
     database = connection.execute("PRAGMA database_list").fetchone()[2]
-    if database and (path := Path(database)).stat().st_mode & 0o077:
-        path.chmod(0o600)
+    # A file that was there before is left as its owner wants it: it may even turn out to be somebody else's.
+    if database and (status := Path(database).stat()).st_size == 0 and status.st_uid == os.geteuid():
+        Path(database).chmod(0o600)
+        _switch_to_wal(connection)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work side by side in this file from now on, whoever opens it."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # this one statement does not wait for others that switch the same new file
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
@@ -158,26 +188,49 @@ def _told(engine: Engine) -> Iterator[None]:
     """Turn the drivers' errors about the database itself into StoreError; let those about a statement pass."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise _unreachable(engine, error) from error
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.DatabaseError) and type(error.orig) is sqlite3.DatabaseError:
-            raise StoreError(
-                f"The database {engine.url.database} is damaged or no database: {error.orig}.",
-                "Move it away, or put a copy back that was saved beside it (*.bak).",
-            ) from error
-        raise
+        told = _tell(engine, error)
+        if told is None:
+            raise
+        raise told from error
 
 
-def _unreachable(engine: Engine, error: DBAPIError) -> StoreError:
-    url = engine.url.render_as_string(hide_password=True)
-    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-    if "disk is full" in reason:
-        return StoreError(f"The disk that holds the database {url} is full.", "Make room and try again.")
-    return StoreError(
-        f"The database {url} cannot be used: {reason}.",
-        f"Check that it is there and that you may use it, or set {ENV_DATABASE_URL}.",
-    )
+_MYSQL_STATEMENT = (1054, 1364)  # no such column, no default: these too are OperationalErrors
+_MYSQL_BUSY = (1205, 1213)
+_POSTGRESQL_BUSY = ("40001", "40P01", "55P03")
+_POSTGRESQL_REFUSED = ("25006", "42501")  # a read-only server, a missing privilege
+
+
+def _tell(engine: Engine, error: DBAPIError) -> StoreError | None:
+    """What a driver's error means for a person; None for a mistake in a statement, which is ours."""
+    cause = error.orig
+    arguments = cause.args if cause is not None else ()
+    sqlite_code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+    mysql_code = arguments[0] if len(arguments) > 1 else None
+    postgresql_code = getattr(cause, "sqlstate", None)
+    reason = next(iter(str(arguments[-1] if arguments else "").strip().splitlines()), type(cause).__name__).rstrip(".")
+    url = _shown(engine.url)
+    if sqlite_code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return StoreError(
+            f"The database {url} is damaged or no database: {reason}.",
+            "Move it away, or put a copy back that was saved beside it (*.bak).",
+        )
+    if sqlite_code == sqlite3.SQLITE_FULL:
+        return StoreError(f"The disk that holds the database {url} is full.", "Make room, and try again.")
+    if (
+        sqlite_code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        or mysql_code in _MYSQL_BUSY
+        or postgresql_code in _POSTGRESQL_BUSY
+    ):
+        return StoreError(f"The database {url} is busy: {reason}.", "Try again.")
+    about_statement = sqlite_code == sqlite3.SQLITE_ERROR or mysql_code in _MYSQL_STATEMENT
+    unusable = isinstance(error, OperationalError | InterfaceError) and not about_statement
+    if unusable or postgresql_code in _POSTGRESQL_REFUSED:
+        return StoreError(
+            f"The database {url} cannot be used: {reason}.",
+            f"Check that it is there and that you may use it, or set {ENV_DATABASE_URL}.",
+        )
+    return None
 
 
 _databases: dict[Settings, Database] = {}

@@ -6,7 +6,9 @@ whose code is older, so that only ``stackkit db upgrade`` changes it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -14,19 +16,23 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from ..errors import SchemaVersionError, StoreError
+from ..settings import ENV_DATABASE_URL
 
 HEAD = "0001"
 """The revision that this code works with: the newest in ``migrations/stackkit_migrations/versions``."""
 
 VERSION_TABLE = "stackkit_schema"
 
+_REVISION = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+
 _LOCK = 7_482_113  # any number: what PostgreSQL's and MySQL's advisory locks are known by
+_LOCK_SECONDS = 60
 
 
 def current(connection: Connection) -> str | None:
     """The database's revision, or None for a database that holds nothing of stackkit's."""
     try:
-        return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+        return connection.execute(_REVISION).scalar()
     except (OperationalError, ProgrammingError):
         connection.rollback()
         if inspect(connection).has_table(VERSION_TABLE):
@@ -43,11 +49,7 @@ def check(engine: Engine) -> None:
         found = current(connection)
     if found == HEAD:
         return
-    if found is not None and found > HEAD:
-        raise SchemaVersionError(
-            f"The database has schema {found}, newer than this stackkit knows ({HEAD}).",
-            "Upgrade stackkit: pip install --upgrade stackkit.",
-        )
+    _refuse_newer(found)
     if engine.dialect.name != "sqlite":
         raise SchemaVersionError(
             f"The database has schema {found or 'none'}; this stackkit needs {HEAD}.",
@@ -60,49 +62,59 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     """Bring the database to HEAD and return the revisions before and after; a no-op when it is there.
 
     Two at once take turns. A SQLite file is copied to ``<file>.schema-<revision>.bak`` first.
-    Raises SchemaVersionError for a newer schema and StoreError for a file that holds somebody else's tables.
+    Raises SchemaVersionError for a newer schema, and StoreError for a database that holds somebody else's tables or
+    that another process has been upgrading for a minute.
     """
-    with engine.connect() as connection:
-        found = current(connection)
-        connection.rollback()
-        if found == HEAD:
-            return found, HEAD
-        if found is not None and found > HEAD:
-            raise SchemaVersionError(
-                f"The database has schema {found}, newer than this stackkit knows ({HEAD}).",
-                "Upgrade stackkit: pip install --upgrade stackkit.",
-            )
-        if found is None and (foreign := inspect(connection).get_table_names()):
-            raise StoreError(
-                f"The database holds tables that are not stackkit's ({', '.join(sorted(foreign)[:3])}).",
-                "Set STACKKIT_DATABASE_URL to a database of stackkit's own.",
-            )
-        connection.rollback()
-    if found is not None and engine.dialect.name == "sqlite" and engine.url.database:
-        _copy(Path(engine.url.database), found)
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         _lock(connection)
         try:
-            if current_within(connection) != HEAD:
-                _migrate(connection)
+            tables = set(inspect(connection).get_table_names())
+            found = connection.execute(_REVISION).scalar() if VERSION_TABLE in tables else None
+            if found == HEAD:
+                return found, HEAD
+            _refuse_newer(found)
+            if found is None:
+                _refuse_foreign(tables)
+            elif engine.dialect.name == "sqlite" and engine.url.database:
+                _copy(Path(engine.url.database), found)
+            _migrate(connection)
         finally:
             _unlock(connection)
     return found, HEAD
 
 
-def current_within(connection: Connection) -> str | None:
-    """As ``current``, within a transaction that must not be broken by a missing table."""
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found > HEAD:
+        raise SchemaVersionError(
+            f"The database has schema {found}, newer than this stackkit knows ({HEAD}).",
+            "Upgrade stackkit: pip install --upgrade stackkit.",
+        )
+
+
+def _refuse_foreign(tables: set[str]) -> None:
+    others = sorted(tables - {VERSION_TABLE})
+    if others and VERSION_TABLE in tables:
+        # MySQL takes nothing back of a schema that was being made when its process died
+        raise StoreError("The database holds half a schema.", "Drop its tables, and upgrade again.")
+    if others:
+        raise StoreError(
+            f"The database holds tables that are not stackkit's ({', '.join(others[:3])}).",
+            f"Set {ENV_DATABASE_URL} to a database of stackkit's own.",
+        )
 
 
 def _copy(database: Path, revision: str) -> None:
     target = database.with_name(f"{database.name}.schema-{revision}.bak")
-    # the backup API gives a consistent copy beside running writers, which copying the file does not
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
-    target.chmod(0o600)
+    handle, temporary = tempfile.mkstemp(dir=database.parent, prefix=f".{target.name}.")  # made 0600
+    os.close(handle)
+    try:
+        # the backup API gives a consistent copy beside running processes, which copying the file does not
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
 
 
 def _lock(connection: Connection) -> None:
@@ -110,10 +122,13 @@ def _lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     elif connection.dialect.name in ("mysql", "mariadb"):
-        connection.execute(text(f"SELECT GET_LOCK('stackkit-{_LOCK}', 60)"))
+        locked = connection.execute(text(f"SELECT GET_LOCK('stackkit-{_LOCK}', {_LOCK_SECONDS})")).scalar()
+        if locked != 1:
+            raise StoreError("Another process is upgrading the database.", "Wait until it is done, and try again.")
 
 
 def _unlock(connection: Connection) -> None:
+    # PostgreSQL's goes with the transaction
     if connection.dialect.name in ("mysql", "mariadb"):
         connection.execute(text(f"SELECT RELEASE_LOCK('stackkit-{_LOCK}')"))
 
@@ -124,7 +139,8 @@ def _migrate(connection: Connection) -> None:
 
     import stackkit_migrations
 
+    folder = Path(stackkit_migrations.__file__).parent
     config = Config()
-    config.set_main_option("script_location", str(Path(stackkit_migrations.__file__).parent))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD)

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from .clock import now
 from .tables import components, service_events, service_revisions, services
@@ -20,6 +22,31 @@ LEASE_SECONDS = 30.0
 """How long a lease lasts unless it is renewed: the longest that a crashed owner can hold up the next one."""
 
 _FREE = or_(services.c.lease_owner.is_(None), services.c.lease_expires < now())
+
+_BROAD = ("deployer_id", "flavor", "state")  # what many services share, from the broadest
+
+
+class likely(FunctionElement[bool]):  # noqa: N801 - reads as the SQL function it is
+    """A condition that most rows may fulfil, so that the index of any other one is the better way to them.
+
+    SQLite has no statistics to tell by, and takes whichever index comes first; the other databases have.
+    It has no type: a Boolean one would be compared with 1, and then no index fits.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, condition: ColumnElement[bool]) -> None:
+        super().__init__(condition)
+
+
+@compiles(likely)
+def _condition(element: likely, compiler: Any, **kwargs: Any) -> str:
+    return str(compiler.process(element.clauses, **kwargs))
+
+
+@compiles(likely, "sqlite")
+def _sqlite_likely(element: likely, compiler: Any, **kwargs: Any) -> str:
+    return f"likely({compiler.process(element.clauses, **kwargs)})"
 
 
 def insert_service(connection: Connection, values: Mapping[str, Any], owner: str) -> bool:
@@ -103,16 +130,20 @@ def page(
     """One page of services, newest first: those whose columns equal ``filters``.
 
     ``before`` is the ``(created, id)`` of the last row of the page before. Each filter has an index in this order,
-    so that a page costs the same however many services there are.
+    so that a page costs the same however many services there are; ``running=False`` is no filter of its own to an
+    index, and looks at every service that the others let through.
     """
     query = _select().order_by(services.c.created.desc(), services.c.id.desc()).limit(limit)
-    for column, value in filters.items():
-        query = query.where(services.c[column] == value)
-    is_running = and_(services.c.state == "active", services.c.unknown_since.is_(None))
+    conditions = {column: services.c[column] == value for column, value in filters.items()}
     if running is True:
-        query = query.where(is_running)
+        conditions["state"] = services.c.state == "active"
+        query = query.where(services.c.unknown_since.is_(None))
     elif running is False:
         query = query.where(or_(services.c.state != "active", services.c.unknown_since.is_not(None)))
+    broad = [column for column in _BROAD if column in conditions]
+    if len(broad) == len(conditions):
+        broad = broad[:-1]
+    query = query.where(*(likely(each) if column in broad else each for column, each in conditions.items()))
     if before is not None:
         created, service_id = before
         query = query.where(

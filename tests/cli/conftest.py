@@ -24,6 +24,12 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
+def stackkit_command() -> list[str]:
+    """What starts the command line in a process of its own."""
+    return STACKKIT
+
+
+@pytest.fixture
 def run(home: Path) -> Iterator[Run]:
     """Run a command in this process; its stdin and stdout are no terminal."""
 

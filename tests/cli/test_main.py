@@ -13,8 +13,6 @@ from stackkit import Client
 from stackkit.cli.groups import Group
 from stackkit.cli.main import cli
 
-STACKKIT = [sys.executable, "-P", "-c", "from stackkit.cli.main import main; main()"]
-
 HEAVY = {
     "alembic",
     "cryptography",
@@ -74,7 +72,9 @@ def test_list_imports_only_what_it_needs(ok, home):
     ok("model-deployer", "register", "local", "--flavor=local")
     loaded = modules_after("model-deployer", "models", "list")
     assert "sqlalchemy" in loaded
-    assert loaded & {"alembic", "cryptography", "fsspec", "mlflow", "numpy", "pandas", "requests", "rich", "yaml"} == set()
+    assert (
+        loaded & {"alembic", "cryptography", "fsspec", "mlflow", "numpy", "pandas", "requests", "rich", "yaml"} == set()
+    )
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -170,18 +170,20 @@ def test_cancelling_exits_with_130(run, broken, error):
     assert result.stderr == "Cancelled.\n"
 
 
-def test_a_reader_that_has_gone_is_no_error(home):
+def test_a_reader_that_has_gone_is_no_error(home, stackkit_command):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*STACKKIT, "stack", "list"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [*stackkit_command, "stack", "list"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(writer)
     assert done.stderr == ""
 
 
-def test_a_terminal_without_the_marks_is_no_error(ok, deploy):
+def test_a_terminal_without_the_marks_is_no_error(deploy, stackkit_command):
     deploy()
     done = subprocess.run(
-        [*STACKKIT, "model-deployer", "models", "list"],
+        [*stackkit_command, "model-deployer", "models", "list"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

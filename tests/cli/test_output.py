@@ -26,7 +26,13 @@ def listed(capsys: pytest.CaptureFixture[str], output: str, rows=ROWS) -> str:
 def test_json_has_every_field_and_times_in_utc(capsys):
     rows = json.loads(listed(capsys, "json"))
     assert [tuple(row) for row in rows] == [FIELDS, FIELDS]
-    assert rows[0] == {"name": "a", "running": True, "at": "2026-03-01T12:00:05+00:00", "config": {"x": [1]}, "note": None}
+    assert rows[0] == {
+        "name": "a",
+        "running": True,
+        "at": "2026-03-01T12:00:05+00:00",
+        "config": {"x": [1]},
+        "note": None,
+    }
 
 
 def test_yaml_says_the_same_as_json(capsys):
@@ -60,7 +66,9 @@ def test_wide_characters_take_two_cells(capsys):
     assert capsys.readouterr().out.splitlines() == ["M   NAME", "✅  a", "ab  b"]
 
 
-@pytest.mark.parametrize(("output", "shown"), [("table", ""), ("json", "[]\n"), ("yaml", "[]\n"), ("csv", "name,running,at,config,note\n")])
+@pytest.mark.parametrize(
+    ("output", "shown"), [("table", ""), ("json", "[]\n"), ("yaml", "[]\n"), ("csv", "name,running,at,config,note\n")]
+)
 def test_nothing_to_list(capsys, output, shown):
     print_list([], output, columns=columns_of("name"), fields=FIELDS, empty="Make one.")
     captured = capsys.readouterr()

@@ -36,9 +36,8 @@ def predict(data):
 @pytest.fixture
 def deployer(client: Client) -> Iterator[BaseModelDeployer]:
     client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
-    deployer = client.model_deployer("local")
-    yield deployer
-    for service in list(deployer.find_model_server(refresh=False)):
+    yield client.model_deployer("local")
+    for service in list(client.servers.find(refresh=False)):
         service.delete()
 
 
