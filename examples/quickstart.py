@@ -1,6 +1,6 @@
 """Train a model, serve it on this machine, ask it, find it again, and clean up.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ from .stack import (
 from .store import Database, default_database
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from .model_deployers import BaseModelDeployer, ModelServers
     from .pipelines.runs import PipelineRun, RunStore
 
@@ -111,6 +113,12 @@ class Client:
         if not isinstance(loaded, BaseModelDeployer):
             raise FlavorError(f"The flavor {loaded.record.flavor!r} is no model deployer.")
         return loaded
+
+    def watch(self, *, interval: float, report: Callable[[str], None], stop: Event) -> None:
+        """Keep every server at its target until ``stop`` is set; see ``stackkit.model_deployers.watch``."""
+        from .model_deployers.watch import Watcher
+
+        Watcher(self.database, interval=interval, report=report).run(stop)
 
     def get_pipeline_run(self, name: str) -> PipelineRun:
         """A pipeline run by its name or UUID. Raises NotFoundError."""

@@ -120,7 +120,7 @@ class TinyModelDeployer(BaseModelDeployer):
 
 
 def deploy(count: int) -> None:
-    """Start ``count`` servers through the active stack's model deployer, and wait for each."""
+    """Start ``count`` servers through the active stack's model deployer, wait for each, and see that it lists them."""
     deployer = Client().active_stack.model_deployer
     for number in range(count):
         config = TinyServiceConfig(
@@ -128,6 +128,9 @@ def deploy(count: int) -> None:
         )
         # the mode in which it tells services apart by their pipeline
         deployer.deploy_model(config, TinyService.SERVICE_TYPE, continuous_deployment_mode=True, timeout=60)
+    running = sum(service.is_running for service in deployer.find_model_server())
+    if running != count:
+        raise SystemExit(f"{running} of {count} servers run")
 
 
 def delete_all() -> None:

@@ -19,6 +19,8 @@ class AttributeCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a line that is being completed is not wrong yet
+            return super().parse_args(ctx, args)
         rest, attributes = self._split(ctx, args)
         remaining = super().parse_args(ctx, rest)
         ctx.params["attributes"] = attributes

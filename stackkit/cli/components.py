@@ -13,7 +13,7 @@ from .attributes import AttributeCommand, typed
 from .fields import describe_fields
 from .groups import Group
 from .interaction import confirm_deletion, note, yes_option
-from .output import Column, as_text, columns_of, output_option, print_details, print_list
+from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -73,8 +73,13 @@ def describe(kind: str, name: str | None, output: str) -> None:
     client, component_type = _open(kind)
     record = client.get_component(component_type, name)
     values = _as_dict(record, client.active_stack.components.get(component_type))
-    properties = {field.upper(): values[field] for field in _FIELDS if field != "config"}
-    print_details(values, output, properties={**properties, **record.shown_config})
+    attributes = [{"attribute": name, "value": value} for name, value in record.shown_config.items()]
+    print_details(
+        values,
+        output,
+        properties={field.upper(): values[field] for field in _FIELDS if field != "config"},
+        sections=[Section("Attributes", columns_of("attribute", "value"), attributes)],
+    )
 
 
 @click.command("get")

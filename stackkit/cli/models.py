@@ -46,7 +46,7 @@ FIELDS = (
 """What ``Service.as_dict`` gives, known without a service."""
 
 _LISTED = ("state", "uuid", "pipeline_name", "pipeline_step_name", "model_name", "prediction_url")
-_HISTORY = ("at", "action", "outcome", "state", "actor", "message")
+HISTORY: tuple[str, ...] = ("at", "action", "outcome", "state", "actor", "message")
 
 _MARKS = {
     "active": "✅",
@@ -59,7 +59,15 @@ _MARKS = {
 }
 
 
-@click.group("models", cls=Group)
+_LAZY = {
+    "update": ("stackkit.cli.revisions:update", "Give a server a new revision: what is not named stays as it is."),
+    "rollback": ("stackkit.cli.revisions:rollback", "Have an earlier revision serve again."),
+    "history": ("stackkit.cli.revisions:history", "Show what happened to a server."),
+    "prune": ("stackkit.cli.upkeep:prune", "Delete the servers that have been in error or stopped for long."),
+}
+
+
+@click.group("models", cls=Group, lazy=_LAZY)
 def models() -> None:
     """Deploy models and manage their servers.
 
@@ -149,7 +157,7 @@ def deploy(
     with waiting(f"deploying {checked.display_name}") as progress:
         service = target.deploy_model(checked, replace=replace, timeout=timeout, progress=progress)
     note(f"Deployed {service.name!r}: {service.prediction_url or service.status.state.value}")
-    print_details(service.as_dict(), output, properties=_properties(service))
+    describe_service(service, output)
 
 
 @models.command("describe")
@@ -161,12 +169,12 @@ def describe(uuid: str, output: str) -> None:
 
     client = Client()
     service = client.servers.get(uuid)
-    history = [{field: event[field] for field in _HISTORY} for event in client.servers.history(service.id)]
+    history = [{field: event[field] for field in HISTORY} for event in client.servers.history(service.id)]
     print_details(
         {**service.as_dict(), "history": history},
         output,
         properties=_properties(service),
-        sections=[Section("History", columns_of(*_HISTORY), history)],
+        sections=[Section("History", columns_of(*HISTORY), history)],
     )
 
 
@@ -191,11 +199,11 @@ def get_url(uuid: str) -> None:
 @output_option
 def start(uuid: str, timeout: float, output: str) -> None:
     """Start a server, and wait until it answers."""
-    service = _find(uuid)
+    service = find(uuid)
     with waiting(f"starting {service.name}") as progress:
         service = service.deployer.start_model_server(service, timeout=timeout, progress=progress)
     note(f"Started {service.name!r}: {service.prediction_url or service.status.state.value}")
-    print_details(service.as_dict(), output, properties=_properties(service))
+    describe_service(service, output)
 
 
 @models.command("stop")
@@ -203,7 +211,7 @@ def start(uuid: str, timeout: float, output: str) -> None:
 @timeout_option
 def stop(uuid: str, timeout: float) -> None:
     """Stop a server; it can be started again under the same URL."""
-    service = _find(uuid)
+    service = find(uuid)
     with waiting(f"stopping {service.name}") as progress:
         service.deployer.stop_model_server(service, timeout=timeout, progress=progress)
     note(f"Stopped {service.name!r}.")
@@ -236,7 +244,7 @@ def delete(uuid: str, yes: bool, forget: bool, timeout: float) -> None:
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 def logs(uuid: str, follow: bool, tail: int | None) -> None:
     """Print a server's log."""
-    for line in _find(uuid).logs(follow=follow, tail=tail):
+    for line in find(uuid).logs(follow=follow, tail=tail):
         click.echo(line)
 
 
@@ -262,7 +270,12 @@ def predict(uuid: str, data: str | None, file: Path | None) -> None:
     print_predictions(Client().servers.get(uuid).predict(given))
 
 
-def _find(uuid: str) -> Service:
+def describe_service(service: Service, output: str) -> None:
+    """Print a service as a verb leaves it."""
+    print_details(service.as_dict(), output, properties=_properties(service))
+
+
+def find(uuid: str) -> Service:
     """The service as it is recorded: a verb looks for itself."""
     from ..client import Client
 

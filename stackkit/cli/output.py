@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 import unicodedata
@@ -121,9 +122,11 @@ def _print_document(data: Any, output: str) -> None:
 
 
 def _print_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     writer.writerows([_csv_value(row[field]) for field in fields] for row in rows)
+    click.echo(text.getvalue(), nl=False)
 
 
 def _csv_value(value: Any) -> Any:

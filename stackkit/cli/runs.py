@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .groups import Group
-from .output import columns_of, output_option, print_details, print_list
+from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list
 
 _FIELDS = ("id", "name", "pipeline_name", "stack_name", "status", "parameters", "started", "ended", "steps")
 _LISTED = ("name", "pipeline_name", "status", "stack_name", "started", "ended")
@@ -42,8 +42,27 @@ def describe(run: str, output: str) -> None:
     from ..client import Client
 
     values = Client().get_pipeline_run(run).as_dict()
+    steps = values["steps"]
+    outputs = [
+        {"step": step["name"], "output": name, **made} for step in steps for name, made in step["outputs"].items()
+    ]
+    logged = [
+        {"step": step["name"], "key": key, "value": value}
+        for step in steps
+        for key, value in step["run_metadata"].items()
+    ]
     print_details(
         values,
         output,
         properties={field.upper(): values[field] for field in _FIELDS if field != "steps"},
+        sections=[
+            Section("Steps", [*columns_of("name", "status", "started", "ended"), Column("error", text=_reason)], steps),
+            Section("Outputs", columns_of("step", "output", "type", "uri"), outputs),
+            Section("Metadata", columns_of("step", "key", "value"), logged),
+        ],
     )
+
+
+def _reason(traceback: str | None) -> str:
+    """The last line of a traceback, which says what went wrong; the other formats have it whole."""
+    return as_text(traceback and traceback.rstrip().rpartition("\n")[2])

@@ -11,7 +11,7 @@ import click
 from .attributes import key_values
 from .groups import Group
 from .interaction import confirm_deletion, note, yes_option
-from .output import columns_of, output_option, print_details, print_list
+from .output import Section, columns_of, output_option, print_details, print_list
 
 _FIELDS = ("name", "keys", "created", "updated")
 _MASK = "********"
@@ -60,7 +60,13 @@ def get(name: str, show_values: bool, output: str) -> None:
     store = Client().secrets
     found = store.get(name)
     values = store.values(name) if show_values else dict.fromkeys(found.keys, _MASK)
-    print_details({"name": name, "values": values}, output, properties={"NAME": name, **values})
+    rows = [{"key": key, "value": value} for key, value in values.items()]
+    print_details(
+        {"name": name, "values": values},
+        output,
+        properties={"NAME": name},
+        sections=[Section("Values", columns_of("key", "value"), rows)],
+    )
 
 
 @secret.command("update")

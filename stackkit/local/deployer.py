@@ -30,6 +30,7 @@ from .probes import answers, base_url, who_listens
 
 _FIRST_PORT, _PORTS = 20_000, 12_000  # below what the system gives to outgoing connections
 _MOST_PROBES = 32
+_STOPPING = Observation(ServiceState.PENDING_SHUTDOWN, "finishing the requests it has begun")
 
 
 class LocalModelDeployer(BaseModelDeployer):
@@ -146,14 +147,14 @@ class LocalModelDeployer(BaseModelDeployer):
         alive = folder.holder() is not None
         state = folder.state()
         if folder.is_stopped():
-            return Observation(ServiceState.PENDING_SHUTDOWN if alive else ServiceState.INACTIVE)
+            return _STOPPING if alive else Observation(ServiceState.INACTIVE)
         if not alive:
             return _ended(folder, state)
         if state is None or state.phase in (Phase.STARTING, Phase.LOADING):
             waiting = "starting the server" if state is None or state.phase is Phase.STARTING else "loading the model"
             return Observation(ServiceState.PENDING_STARTUP, waiting, revision=_revision(folder, state))
         if state.phase in (Phase.STOPPING, Phase.STOPPED):
-            return Observation(ServiceState.PENDING_SHUTDOWN)
+            return _STOPPING
         if state.phase is Phase.FAILED:
             return Observation(ServiceState.ERROR, state.error or "", revision=state.revision)
         return _serving(state)

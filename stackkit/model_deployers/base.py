@@ -121,6 +121,41 @@ class BaseModelDeployer(StackComponent):
         Lifecycle(self, progress).start(service_id, timeout=timeout)
         return self.get_model_server(service_id, refresh=False)
 
+    def update_model_server(
+        self,
+        service: Service | uuid.UUID | str,
+        *,
+        timeout: float = 300,
+        progress: Progress = silent,
+        **changes: Any,
+    ) -> Service:
+        """Change some fields of a server's configuration, its model_uri among them, as a new revision.
+
+        What is not given stays as it is. The model is looked at anew: one retrained to the same path is another. A
+        server that runs goes on under the same UUID and URL; when the new revision does not start, the old one serves
+        again and the error says why. Raises as ``deploy_model`` does, and InvalidConfigError for a change of name.
+        """
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).update(service_id, changes, timeout=timeout)
+        return self.get_model_server(service_id, refresh=False)
+
+    def rollback_model_server(
+        self,
+        service: Service | uuid.UUID | str,
+        *,
+        to: int | None = None,
+        timeout: float = 300,
+        progress: Progress = silent,
+    ) -> Service:
+        """Have an earlier revision serve again, configuration and bytes, as a new revision.
+
+        ``to`` is its number, by default the one before the present one. Raises NotFoundError, and as
+        ``update_model_server`` does.
+        """
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).rollback(service_id, to, timeout=timeout)
+        return self.get_model_server(service_id, refresh=False)
+
     def stop_model_server(
         self, service: Service | uuid.UUID | str, *, timeout: float = 300, progress: Progress = silent
     ) -> Service:

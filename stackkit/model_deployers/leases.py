@@ -128,10 +128,10 @@ def take(
             row = rows.get(connection, service_id)
         if row is None or done(row):
             return None
-        dead = _provably_dead(row["lease_owner"]) if row["leased"] else None
-        if not row["leased"] or dead:
+        dead = dead_owner(row)
+        if not row["leased"] or dead is not None:
             with database.write() as connection:
-                epoch = rows.take_lease(connection, service_id, owner, instead_of=row["lease_owner"] if dead else None)
+                epoch = rows.take_lease(connection, service_id, owner, instead_of=dead)
             if epoch is not None:
                 return Lease(database, service_id, epoch)
         if time.monotonic() >= deadline:
@@ -143,6 +143,9 @@ def take(
         pause = min(pause * 1.5, longest)
 
 
-def _provably_dead(owner: str | None) -> bool:
-    process = ProcessIdentity.parse(owner or "")
-    return process is not None and process.is_provably_dead()
+def dead_owner(row: RowMapping | Mapping[str, Any]) -> str | None:
+    """The owner of the row's lease when it holds it still and its process is provably dead; else None."""
+    if not row["leased"]:
+        return None
+    process = ProcessIdentity.parse(row["lease_owner"] or "")
+    return row["lease_owner"] if process is not None and process.is_provably_dead() else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ..errors import (
     AlreadyExistsError,
     DeploymentError,
     DeploymentTimeoutError,
+    InvalidConfigError,
     LeaseLostError,
     NotFoundError,
     PlatformUnavailableError,
@@ -42,7 +43,9 @@ _REPEAT_SECONDS = 5.0
 _LOG_LINES = 20
 # Labels make no new configuration, and the model is compared by its source.
 _NOT_COMPARED = ("run_name", "model_uri")
+_NAMED = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
 _CLEAN_UP_SECONDS = 30.0
+_RESTORE_SECONDS = 300.0
 
 Progress = Callable[[str], None]
 
@@ -128,11 +131,53 @@ class Lifecycle:
             else:
                 raise AlreadyExistsError(
                     f"The service {row['service_name']!r} ({row['id']}) has another configuration: "
-                    f"{self._difference(row, config, source)}.",
+                    f"{', '.join(self._differences(row, config, source))}.",
                     "Replace it (replace=True, or --replace), or give the new one a service_name of its own.",
                 )
             if finished:
                 return str(row["id"])
+
+    def update(self, service_id: str, changes: Mapping[str, Any], *, timeout: float) -> None:
+        """Give the service a new revision: its stored configuration with ``changes``. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._database.read() as connection:
+            row = rows.get(connection, service_id)
+        if row is None:
+            raise _not_found(service_id)
+        config = parse(
+            self._deployer.service_config_class,
+            {**configs.clear(self._service(row).config), **changes},
+            f"a {row['flavor']} service",
+        )
+        if config.identity(self._deployer.id) != row["identity"]:
+            raise InvalidConfigError(
+                f"An update cannot give the service {row['service_name']!r} another name.",
+                "Deploy a service of its own, and delete this one.",
+            )
+        source = self._deployer.do_resolve(self._reveal(config), self._progress)
+        if not self._replace(service_id, config, source, deadline, wait=timeout > 0):
+            raise _not_found(service_id)
+
+    def rollback(self, service_id: str, number: int | None, *, timeout: float) -> None:
+        """Have an earlier revision's configuration and bytes serve again, as a new revision.
+
+        ``number`` None means the one before the present one. Raises NotFoundError.
+        """
+        deadline = time.monotonic() + timeout
+        with self._database.read() as connection:
+            row = rows.get(connection, service_id)
+            known = {each["number"]: each for each in rows.revisions(connection, service_id)}
+        if row is None:
+            raise _not_found(service_id)
+        wanted = known.get(row["revision"] - 1 if number is None else number)
+        if wanted is None:
+            raise NotFoundError(
+                f"The service {row['service_name']!r} has no such revision to go back to.",
+                f"It has: {', '.join(map(str, known))}.",
+            )
+        config = self._service({**row, "config": wanted["config"]}).config
+        if not self._replace(service_id, config, ModelSource(**wanted["source"]), deadline, wait=timeout > 0):
+            raise _not_found(service_id)
 
     def start(self, service_id: str, *, timeout: float) -> None:
         """Start the service; a no-op when it runs. Raises NotFoundError."""
@@ -270,10 +315,32 @@ class Lifecycle:
             new = {"config": plain(config), "source": source.as_dict(), "revision": row["revision"] + 1}
             candidate = Service({**row, **new}, self._deployer)
             self._deployer.do_prepare(Operation(candidate, lease, deadline, self._progress, self._reveal))
+            was_serving = self._observe(self._service(row)).state is ServiceState.ACTIVE
             self._revise(lease, row, config, source)
-            self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
-            self._bring_up(lease, deadline, wait=wait, prepared=True)
+            try:
+                self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
+                self._bring_up(lease, deadline, wait=wait, prepared=True)
+            except LeaseLostError:
+                raise
+            except BaseException as error:
+                if was_serving:
+                    self._restore(lease, row, error)
+                raise
         return True
+
+    def _restore(self, lease: Lease, row: RowMapping, error: BaseException) -> None:
+        """Have the revision serve again that a failed replacement took the place of, and write down why."""
+        reason = error.message if isinstance(error, StackkitError) else "it was cancelled"
+        failed, number = row["revision"] + 1, row["revision"]
+        message = f"The update to revision {failed} failed, and revision {number} serves again: {reason}"
+        restored = {name: row[name] for name in (*_NAMED, "config", "source", "revision")}
+        with self._database.write() as connection:
+            if not rows.write(connection, row["id"], lease.epoch, {**restored, "state": ServiceState.PENDING_STARTUP}):
+                raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
+            rows.remove_revision(connection, row["id"], failed)
+            event = {"action": "restore", "outcome": "begun", "message": message}
+            rows.record_event(connection, row, actor=leases.actor(), **event)
+        self._bring_up(lease, time.monotonic() + _RESTORE_SECONDS, wait=True)
 
     def _revise(self, lease: Lease, row: RowMapping, config: ServiceConfig, source: ModelSource) -> None:
         number = row["revision"] + 1
@@ -297,7 +364,7 @@ class Lifecycle:
                 actor=leases.actor(),
                 action="replace",
                 outcome="begun",
-                message=f"revision {number}: {self._difference(row, config, source)}",
+                message=f"revision {number}: {', '.join(self._differences(row, config, source))}",
             )
 
     def _bring_up(self, lease: Lease, deadline: float, *, wait: bool, prepared: bool = False) -> str:
@@ -427,7 +494,8 @@ class Lifecycle:
             if again is not None and time.monotonic() >= repeat:
                 again(operation)
                 repeat = time.monotonic() + _REPEAT_SECONDS
-            self._progress(f"waiting for {service.name}: {observation.message or observation.state.value}")
+            said = observation.message or observation.state.value.replace("_", " ")
+            self._progress(f"waiting for {service.name}: {said}")
             time.sleep(min(pause, operation.remaining()))
             pause = min(pause * 1.3, longest)
 
@@ -454,13 +522,10 @@ class Lifecycle:
     def _take(self, service_id: str, deadline: float) -> Lease:
         lease = leases.take(self._database, service_id, deadline)
         if lease is None:
-            raise NotFoundError(
-                f"There is no model server {service_id!r}.",
-                "See what there is: stackkit model-deployer models list.",
-            )
+            raise _not_found(service_id)
         return lease
 
-    def _service(self, row: RowMapping) -> Service:
+    def _service(self, row: RowMapping | Mapping[str, Any]) -> Service:
         return Service(row, self._deployer)
 
     def _operation(self, lease: Lease, deadline: float) -> Operation:
@@ -491,9 +556,6 @@ class Lifecycle:
     def _same(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> bool:
         return not self._differences(row, config, source)
 
-    def _difference(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> str:
-        return ", ".join(self._differences(row, config, source))
-
     def _differences(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> list[str]:
         """What the configuration has otherwise than the row, in words that show no secret."""
         given = self._reveal(config)
@@ -504,7 +566,7 @@ class Lifecycle:
         if type(stored) is not type(given):
             return ["its stored configuration is of another version of the flavor"]
         found = [
-            f"{name} is {getattr(stored, name)!r}, not {getattr(given, name)!r}"
+            _difference(name, getattr(stored, name), getattr(given, name))
             for name in type(given).model_fields
             if name not in _NOT_COMPARED and getattr(stored, name) != getattr(given, name)
         ]
@@ -517,5 +579,16 @@ class Lifecycle:
 
 
 def _named_columns(config: ServiceConfig) -> dict[str, Any]:
-    names = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in _NAMED}
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    if "SecretStr(" in f"{before!r}{after!r}":
+        return f"{name} differs"
+    return f"{name} is {before!r}, not {after!r}"
+
+
+def _not_found(service_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"There is no model server {service_id!r}.", "See what there is: stackkit model-deployer models list."
+    )

@@ -10,13 +10,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, select
 
 from ..errors import AmbiguousNameError, InvalidConfigError, NotFoundError, StackkitError
 from ..stack import ComponentStore, ComponentType, SecretStore, StackStore
+from ..stack.configs import masked_private
 from ..store import Database
 from ..store import services as rows
 from ..store.clock import now
@@ -28,6 +30,8 @@ from .states import settle
 
 if TYPE_CHECKING:
     from .base import BaseModelDeployer
+
+Row = RowMapping | Mapping[str, Any]
 
 PAGE_SIZE = 100
 CHECK_SECONDS = 10.0
@@ -133,6 +137,34 @@ class ModelServers:
             raise NotFoundError(f"There is no history of a model server {key!r}.", "Give the whole UUID.")
         return found
 
+    def stale(self, older_than: timedelta) -> list[Service]:
+        """The services that have been in error or stopped for longer than that, as their platforms see them now."""
+        with self._database.read() as connection:
+            clock = connection.execute(select(now())).scalar_one()
+        ended = (ServiceState.ERROR, ServiceState.INACTIVE)
+        return [
+            service
+            for service in self.find(running=False)
+            if service.status.state in ended
+            and clock - service.status.since > older_than
+            and not service.is_being_worked_on
+        ]
+
+    def revisions(self, key: str) -> list[dict[str, Any]]:
+        """The configurations that have served under a service, oldest first, their secrets masked."""
+        service_id = self.get(key, refresh=False).id
+        with self._database.read() as connection:
+            return [
+                {
+                    "number": row["number"],
+                    "created": row["created"],
+                    "model_uri": row["source"]["uri"],
+                    "model_digest": row["source"].get("digest"),
+                    "config": masked_private(row["config"]),
+                }
+                for row in rows.revisions(connection, service_id)
+            ]
+
     def forget(self, service_id: str, timeout: float = 60) -> None:
         """Drop a service's row without asking its platform anything. Raises NotFoundError."""
         lease = leases.take(self._database, service_id, time.monotonic() + timeout)
@@ -144,8 +176,10 @@ class ModelServers:
                 rows.record_event(connection, row, actor=leases.actor(), action="forget", outcome="done")
                 SecretStore(self._database).forget(connection, service_id)
 
-    def refresh(self, found: Sequence[RowMapping]) -> list[Service]:
+    def refresh(self, found: Sequence[Row]) -> list[Service]:
         """Ask the platforms about these rows, all at once, record what they say, and return the services."""
+        # a lease whose owner is dead protects nobody's work
+        found = [row if leases.dead_owner(row) is None else {**row, "leased": False} for row in found]
         services = [self._service(row) for row in found]
         observations, failures = self._check(services)
         return [
@@ -171,7 +205,7 @@ class ModelServers:
             if services:
                 yield services
 
-    def _service(self, row: RowMapping) -> Service:
+    def _service(self, row: Row) -> Service:
         deployer = self._deployer(row["deployer_id"])
         if isinstance(deployer, StackkitError):
             return Service(row, None, unknown=deployer.message)
@@ -225,7 +259,7 @@ class ModelServers:
 
     def _recorded(
         self,
-        row: RowMapping,
+        row: Row,
         service: Service,
         observations: Mapping[str, Observation],
         failures: Mapping[str, tuple[str, bool]],
@@ -242,7 +276,11 @@ class ModelServers:
         if not values:
             return service
         with self._database.write() as connection:
-            if rows.observe(connection, row, values) and values.get("state", row["state"]) != row["state"]:
+            dead = row["lease_owner"] if not row["leased"] else None
+            if (
+                rows.observe(connection, row, values, instead_of=dead)
+                and values.get("state", row["state"]) != row["state"]
+            ):
                 rows.record_event(
                     connection,
                     row,
@@ -256,7 +294,7 @@ class ModelServers:
         return Service(written if written is not None else row, service._deployer)
 
 
-def _settled(row: RowMapping, observation: Observation) -> dict[str, Any]:
+def _settled(row: Row, observation: Observation) -> dict[str, Any]:
     """The columns that an observation changes; none where the row tells the same already."""
     settled = settle(Target(row["target"]), ServiceState(row["state"]), row["message"], row["revision"], observation)
     serving = settled.state in (ServiceState.ACTIVE, ServiceState.SCALED_TO_ZERO)

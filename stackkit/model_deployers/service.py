@@ -92,6 +92,11 @@ class Service:
         return self.status.state is ServiceState.ACTIVE
 
     @property
+    def is_being_worked_on(self) -> bool:
+        """Whether somebody held its lease when it was last looked at."""
+        return bool(self._row["leased"])
+
+    @property
     def prediction_url(self) -> str | None:
         """Where predictions are asked for; None while it serves none."""
         return self.status.prediction_url
@@ -149,7 +154,7 @@ class Service:
             "prediction_url": status.prediction_url,
             "model_name": row["model_name"],
             "model_version": row["model_version"],
-            "model_uri": row["config"].get("model_uri"),
+            "model_uri": self.source.uri,
             "model_digest": self.source.digest,
             "pipeline_name": row["pipeline_name"],
             "pipeline_step_name": row["pipeline_step_name"],

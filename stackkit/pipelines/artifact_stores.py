@@ -84,7 +84,7 @@ class LocalArtifactStore(BaseArtifactStore):
     def write(self, key: str, fill: Callable[[Path], None]) -> None:
         target = self.root / key
         try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(target.parent)
             draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
         except OSError as error:
             raise self._unwritable(error) from error
@@ -112,8 +112,8 @@ class LocalArtifactStore(BaseArtifactStore):
 
     def _unwritable(self, error: OSError) -> PipelineError:
         return PipelineError(
-            f"The artifact store {self.name!r} cannot be written: {error}.",
-            f"Check the folder {self.root}, or use another: stackkit artifact-store update {self.name} --path=FOLDER.",
+            f"The artifact store {self.name!r} cannot be written in {self.root}: {error}.",
+            "Check that folder, or use another: stackkit artifact-store register NAME --flavor=local --path=FOLDER.",
         )
 
 
@@ -132,6 +132,13 @@ def store_of(database: Database, uri: str) -> BaseArtifactStore:
         f"{uri} lies in no artifact store that can be used from here.",
         "See those there are: stackkit artifact-store list.",
     )
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder and its parents, as far as they are missing; ``Path.mkdir`` gives its mode to the last alone."""
+    if not folder.exists():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync(path: Path) -> None:

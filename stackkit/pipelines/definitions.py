@@ -21,7 +21,7 @@ class Pipeline:
         functools.update_wrapper(self, function)
         self.function = function
         self.signature = check_function(function, "pipeline")
-        self.name = check_name(name or function.__name__, "pipeline")
+        self.name = check_name(name or function.__name__, "a pipeline")
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """Wire the pipeline without running it.

@@ -88,16 +88,16 @@ class Execution:
             with running_step(self._context(invocation, step_id)):
                 returned = invocation.step.function(*bound.args, **bound.kwargs)
             kept = self._keep(invocation, returned)
+            with self._database.write() as connection:
+                for output in kept:
+                    rows.insert_artifact(connection, {"step_id": step_id, **output})
+                rows.end_step(connection, step_id, RunStatus.COMPLETED)
         except Exception as error:
             self._end_step(step_id, RunStatus.FAILED, error)
             raise self._failure(invocation, error) from error
         except BaseException as error:
             self._end_step(step_id, RunStatus.INTERRUPTED, error)
             raise
-        with self._database.write() as connection:
-            for output in kept:
-                rows.insert_artifact(connection, {"step_id": step_id, **output})
-            rows.end_step(connection, step_id, RunStatus.COMPLETED)
         logger.info("%s: %s is completed", self.run_name, invocation.name)
 
     def end(self, status: RunStatus) -> None:
@@ -157,11 +157,12 @@ class Execution:
             rows.end_step(connection, step_id, status, text)
 
     def _failure(self, invocation: Invocation, error: Exception) -> PipelineError:
-        told = error.message if isinstance(error, StackkitError) else f"{type(error).__name__}: {error}".strip(": ")
+        told, hint = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, None
+        if isinstance(error, StackkitError):
+            told, hint = error.message, error.hint
         return PipelineError(
             f"The step {invocation.name!r} of the run {self.run_name} failed: {told}",
-            (error.hint if isinstance(error, StackkitError) else None)
-            or f"See its traceback: stackkit pipeline runs describe {self.run_name}.",
+            hint or f"See its traceback: stackkit pipeline runs describe {self.run_name}.",
         )
 
 

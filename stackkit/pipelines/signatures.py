@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from ..errors import PipelineError
 from ..model_deployers import Service, ServiceConfig
@@ -27,14 +28,14 @@ UNKNOWN = inspect.Parameter.empty
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _LOADED_AS: dict[Any, type] = {Service: ServiceConfig}  # see ``materializers``
-_WIDENS = {int: (float, complex), float: (complex,)}
+_WIDENS: dict[type, tuple[type, ...]] = {int: (float, complex), float: (complex,)}
 
 
 def check_name(name: str, what: str) -> str:
-    """``name`` if it can name a ``what`` in a table and a path, else PipelineError."""
+    """``name`` if it can name ``what`` ("a step") in a table and a path; raises PipelineError otherwise."""
     if not _NAME.fullmatch(name):
         raise PipelineError(
-            f"{name!r} cannot name a {what}.",
+            f"{name!r} cannot name {what}.",
             "Use at most 200 letters, digits, '_', '.' and '-', and begin with neither of the last two.",
         )
     return name
@@ -92,11 +93,11 @@ def outputs_of(function: Callable[..., Any]) -> Outputs:
         return Outputs({})
     parts = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
     if Ellipsis in parts or not any(map(_given_name, parts)):
-        return Outputs({check_name(_given_name(annotation) or "output", "output"): _bare(annotation)})
+        return Outputs({check_name(_given_name(annotation) or "output", "an output"): _bare(annotation)})
     names = [_given_name(part) or f"output_{position}" for position, part in enumerate(parts)]
     if len(set(names)) < len(names):
         raise PipelineError(f"{where} gives two outputs the same name: {', '.join(names)}.")
-    named = {check_name(name, "output"): _bare(part) for name, part in zip(names, parts, strict=True)}
+    named = {check_name(name, "an output"): _bare(part) for name, part in zip(names, parts, strict=True)}
     return Outputs(named, as_tuple=True)
 
 
@@ -128,14 +129,16 @@ def check_value(annotation: Any, value: Any, what: str, argument: str) -> Any:
         return value
     try:
         return _adapter(annotation).validate_python(value)
-    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError):
-        return value  # nothing that pydantic can check
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise PipelineError(
-            f"The argument {argument!r} of {what} is wrong: {problem['msg']}, not {_brief(value)}.",
-            f"It takes {describe(annotation)}.",
-        ) from None
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]["msg"]
+    except (PydanticUserError, PydanticUndefinedAnnotation, SchemaError):  # nothing that pydantic can check
+        if _is_instance(annotation, value):
+            return value
+        problem = "Input has another class"
+    raise PipelineError(
+        f"The argument {argument!r} of {what} is wrong: {problem}, not {_brief(value)}.",
+        f"It takes {describe(annotation)}.",
+    )
 
 
 def may_take(consumer: Any, producer: Any) -> bool:
@@ -188,17 +191,16 @@ def _classes(annotation: Any) -> tuple[type, ...] | None:
     found = []
     for member in _members(annotation):
         known = _LOADED_AS.get(member, typing.get_origin(member) or member)
-        if not isinstance(known, type) or known is UNKNOWN:
+        if not isinstance(known, type) or known in (UNKNOWN, Any):
             return None
         found.append(known)
     return tuple(found)
 
 
 def _related(taken: type, given: type) -> bool:
-    if taken in _WIDENS.get(given, ()):
-        return True
     try:
-        return issubclass(given, taken) or issubclass(taken, given)
+        widened = any(taken in wider for narrow, wider in _WIDENS.items() if issubclass(given, narrow))
+        return widened or issubclass(given, taken) or issubclass(taken, given)
     except TypeError:  # a protocol that cannot be asked
         return True
 
@@ -210,6 +212,14 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         if error.code != "type-adapter-config-unused":
             raise
         return TypeAdapter(annotation)  # a model or dataclass, which brings its own configuration
+
+
+def _is_instance(annotation: Any, value: Any) -> bool:
+    classes = _classes(annotation)
+    try:
+        return classes is None or isinstance(value, classes)
+    except TypeError:  # a protocol that cannot be asked
+        return True
 
 
 def _brief(value: Any) -> str:

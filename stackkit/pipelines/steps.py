@@ -24,7 +24,7 @@ class Step:
         functools.update_wrapper(self, function)
         self.function = function
         self.signature = check_function(function, "step")
-        self.name = check_name(name or function.__name__, "step")
+        self.name = check_name(name or function.__name__, "a step")
         if "after" in self.signature.parameters:
             raise PipelineError(f"The step {self.name!r} has an argument named 'after'.", "Give it another name.")
 

@@ -82,7 +82,7 @@ class Recording:
         bound = bind(step.signature, what, args, kwargs)
         arguments = {name: self._checked(step, what, name, value) for name, value in bound.items()}
         awaited = [value for value in arguments.values() if isinstance(value, StepOutput)]
-        awaited += self._waited_for(after, what)
+        awaited += self._waited_for([] if after is None else after, what)
         upstream = tuple(dict.fromkeys(handle.step for handle in awaited))
         name = self._free_name(step.name)
         self.invocations.append(Invocation(name, step, arguments, upstream))
@@ -94,7 +94,7 @@ class Recording:
     def _checked(self, step: Step, what: str, argument: str, value: Any) -> Any:
         annotation = step.annotations.get(argument, UNKNOWN)
         if not isinstance(value, StepOutput):
-            if any(_handles_in(value)):
+            if next(_handles_in(value), None) is not None:
                 raise PipelineError(
                     f"The argument {argument!r} of {what} holds the output of another step inside a "
                     f"{type(value).__name__}.",
@@ -116,12 +116,15 @@ class Recording:
         return value
 
     def _waited_for(self, after: object, what: str) -> list[StepOutput]:
-        handles = list(_handles_in(after))
-        if after is not None and not handles and not isinstance(after, list | tuple):
-            raise PipelineError(f"after= of {what} takes what other steps returned, not {type(after).__name__}.")
-        for handle in handles:
-            self._check_own(handle, what, "after")
-        return handles
+        if isinstance(after, list | tuple):  # the handles of a step with several outputs are a tuple
+            return [handle for each in after for handle in self._waited_for(each, what)]
+        if not isinstance(after, StepOutput):
+            raise PipelineError(
+                f"The argument 'after' of {what} takes what other steps returned, not {after!r}.",
+                "Give it one handle or a list of them.",
+            )
+        self._check_own(after, what, "after")
+        return [after]
 
     def _check_own(self, handle: StepOutput, what: str, argument: str) -> None:
         if handle.recording is not self:

@@ -64,7 +64,7 @@ class ComponentRecord:
     updated: datetime
 
     @classmethod
-    def from_row(cls, row: RowMapping) -> ComponentRecord:
+    def from_row(cls, row: RowMapping | Mapping[str, Any]) -> ComponentRecord:
         return cls(**{**row, "type": ComponentType(row["type"])})
 
     @property
@@ -178,13 +178,13 @@ class ComponentStore:
             row = find(connection, component_type, name)
             merged = {**row["config"], **changes}
             merged = {field: value for field, value in merged.items() if value is not None or field not in changes}
-            moved = {field for field in flavor.location_fields if merged.get(field) != row["config"].get(field)}
+            stored = self._stored(connection, row["id"], component_type, flavor, merged)
+            moved = _moved(flavor, row["config"], stored)
             if moved and service_rows.count_of_deployer(connection, row["id"]):
                 raise InUseError(
-                    f"The {component_type.label} {name!r} has model servers, so {', '.join(sorted(moved))} cannot change.",
+                    f"The {component_type.label} {name!r} has model servers, so {', '.join(moved)} cannot change.",
                     f"Delete them first, or register another: stackkit {component_type.command} register.",
                 )
-            stored = self._stored(connection, row["id"], component_type, flavor, merged)
             connection.execute(
                 update(components).where(components.c.id == row["id"]).values(config=stored, updated=now())
             )
@@ -203,33 +203,30 @@ class ComponentStore:
         return self.get(component_type, new_name)
 
     def copy(self, component_type: ComponentType, name: str, new_name: str, flavor: Flavor) -> ComponentRecord:
-        """Register ``new_name`` with the attributes of ``name``."""
-        with self._database.read() as connection:
-            row = find(connection, component_type, name)
-            private = configs.references(row["config"]) - configs.references(configs.masked_private(row["config"]))
-            values = row["config"]
-            if private:  # the copy gets a private secret of its own
-                values = self._secrets.reveal(connection, values)
-        return self.register(component_type, new_name, flavor, values)
+        """Register ``new_name`` with the attributes of ``name``, and private secrets of its own."""
+        return self.register(component_type, new_name, flavor, self.get(component_type, name).config)
 
     def delete(self, component_type: ComponentType, name: str) -> None:
-        """Raises InUseError while a stack holds the component or it has model servers."""
-        with self._database.write() as connection:
-            row = find(connection, component_type, name)
-            if servers := service_rows.count_of_deployer(connection, row["id"]):
-                raise InUseError(
-                    f"The {component_type.label} {name!r} still has {servers} model server{'s' if servers > 1 else ''}.",
-                    f"Delete them first: stackkit model-deployer models list --deployer {name}.",
-                )
-            if holders := _holders(connection, row["id"]):
-                raise InUseError(
-                    f"The {component_type.label} {name!r} is part of the stack {', '.join(map(repr, holders))}.",
-                    f"Take it out: stackkit stack update {holders[0]} --remove {component_type.command}.",
-                )
-            self._secrets.forget(connection, row["id"])
-            # the default stack took a deployer by itself, so it gives it up by itself
-            connection.execute(delete(stack_components).where(stack_components.c.component_id == row["id"]))
-            connection.execute(delete(components).where(components.c.id == row["id"]))
+        """Raises InUseError while a stack holds the component or it has model servers.
+
+        The ``default`` stack took its model deployer by itself, and gives it up by itself.
+        """
+        try:
+            with self._database.write() as connection:
+                row = find(connection, component_type, name)
+                if servers := service_rows.count_of_deployer(connection, row["id"]):
+                    raise _has_servers(name, f"still has {servers} model server{'' if servers == 1 else 's'}")
+                if holders := _holders(connection, row["id"], component_type):
+                    raise InUseError(
+                        f"The {component_type.label} {name!r} is part of the stack {', '.join(map(repr, holders))}.",
+                        "Put another in its place: "
+                        f"stackkit stack update {holders[0]} --{component_type.command} NAME.",
+                    )
+                self._secrets.forget(connection, row["id"])
+                connection.execute(delete(stack_components).where(stack_components.c.component_id == row["id"]))
+                connection.execute(delete(components).where(components.c.id == row["id"]))
+        except IntegrityError:
+            raise _has_servers(name, "was given a model server just now") from None
 
     def _stored(
         self,
@@ -258,13 +255,32 @@ def find(connection: Connection, component_type: ComponentType, name_or_id: str)
     return row
 
 
-def _holders(connection: Connection, component_id: str) -> Sequence[str]:
+def _moved(flavor: Flavor, before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
+    """The location fields that differ; one that was not there before had its default."""
+    defaults = {
+        name: info.get_default(call_default_factory=True) for name, info in flavor.config_class.model_fields.items()
+    }
+    return [field for field in flavor.location_fields if before.get(field, defaults[field]) != after[field]]
+
+
+def _holders(connection: Connection, component_id: str, component_type: ComponentType) -> Sequence[str]:
+    """The stacks that need the component."""
     query = (
         select(stacks.c.name)
         .join(stack_components, stack_components.c.stack_id == stacks.c.id)
-        .where(stack_components.c.component_id == component_id, stacks.c.name != DEFAULT_STACK)
+        .where(stack_components.c.component_id == component_id)
+        .order_by(stacks.c.name)
     )
+    if component_type is ComponentType.MODEL_DEPLOYER:
+        query = query.where(stacks.c.name != DEFAULT_STACK)
     return list(connection.execute(query).scalars())
+
+
+def _has_servers(name: str, what: str) -> InUseError:
+    return InUseError(
+        f"The model deployer {name!r} {what}.",
+        f"Delete them first: stackkit model-deployer models list --deployer {name}.",
+    )
 
 
 def _taken(component_type: ComponentType, name: str) -> AlreadyExistsError:

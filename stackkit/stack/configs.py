@@ -12,15 +12,17 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import InvalidConfigError
 
-_REFERENCE = re.compile(r"\{\{\s*([A-Za-z0-9_-]+)\.([A-Za-z0-9_.-]+)\s*\}\}")
+# The key of a private secret is a quoted path, hence '%' and '~'.
+_REFERENCE = re.compile(r"\{\{\s*([A-Za-z0-9_-]+)\.([A-Za-z0-9_.%~-]+)\s*\}\}")
 
 MASK = "********"
 
@@ -68,6 +70,8 @@ def parse_text(model: type[BaseModel], field: str, text: str) -> Any:
 def _accepts_text(annotation: Any) -> bool:
     if annotation in (str, SecretStr):
         return True
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _accepts_text(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return any(_accepts_text(option) for option in typing.get_args(annotation))
     return False
@@ -78,10 +82,11 @@ def _explain(model: type[BaseModel], what: str, error: ValidationError) -> Inval
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         field = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = list(model.model_fields)
+            known = _fields_beside(model, problem["loc"])
             nearest = difflib.get_close_matches(field, known, n=1)
             lines.append(f"{field!r} is no field of {what}")
-            hints.append(f"Did you mean {nearest[0]!r}?" if nearest else f"Its fields: {', '.join(known)}.")
+            if known:
+                hints.append(f"Did you mean {nearest[0]!r}?" if nearest else f"Its fields: {', '.join(known)}.")
         elif problem["type"] == "missing":
             lines.append(f"{what} needs the field {field!r}")
             hints.append(f"Give it: {field}=….")
@@ -92,6 +97,17 @@ def _explain(model: type[BaseModel], what: str, error: ValidationError) -> Inval
     return InvalidConfigError(message[0].upper() + message[1:] + ".", " ".join(dict.fromkeys(hints)) or None)
 
 
+def _fields_beside(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The fields that could have stood in the place of the one at ``path``; none where that cannot be told."""
+    *outer, _ = path
+    for part in outer:
+        info = model.model_fields.get(str(part))
+        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+            return []
+        model = info.annotation
+    return [".".join([*map(str, outer), name]) for name in model.model_fields]
+
+
 def plain(config: BaseModel) -> dict[str, Any]:
     """The configuration as JSON values, its secrets still ``SecretStr``."""
     return {name: _plain(getattr(config, name)) for name in type(config).model_fields}
@@ -99,17 +115,11 @@ def plain(config: BaseModel) -> dict[str, Any]:
 
 def clear(config: BaseModel) -> dict[str, Any]:
     """The configuration as JSON values with its secrets in clear: to compare or to hand on, never to keep."""
-    return {name: _clear(value) for name, value in plain(config).items()}
+    return dict(_mapped(plain(config), lambda value, path: _text(value)))
 
 
-def _clear(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, dict):
-        return {key: _clear(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_clear(item) for item in value]
-    return value
+def _text(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _plain(value: Any) -> Any:
@@ -124,46 +134,57 @@ def _plain(value: Any) -> Any:
     return to_jsonable_python(value)
 
 
-def conceal(value: Any, secret_name: str, found: dict[str, str], path: str = "") -> Any:
-    """``value`` with each secret text replaced by a reference; the texts are added to ``found`` under their path.
+_Path = tuple[str, ...]
+
+
+def _mapped(value: Any, leaf: Callable[[Any, _Path], Any], path: _Path = ()) -> Any:
+    """``value`` with each leaf of its dicts and lists replaced by what ``leaf(value, path)`` gives."""
+    if isinstance(value, dict):
+        return {key: _mapped(item, leaf, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_mapped(item, leaf, (*path, str(i))) for i, item in enumerate(value)]
+    return leaf(value, path)
+
+
+def conceal(value: Any, secret_name: str, found: dict[str, str]) -> Any:
+    """``value`` with each secret text replaced by a reference; the texts are added to ``found`` under their keys.
 
     A secret that is itself a reference stays as it is.
     """
-    if isinstance(value, SecretStr):
-        text = value.get_secret_value()
+
+    def replaced(leaf: Any, path: _Path) -> Any:
+        if not isinstance(leaf, SecretStr):
+            return leaf
+        text = leaf.get_secret_value()
         if is_reference(text):
             return text
-        found[path] = text
-        return f"{{{{{secret_name}.{path}}}}}"
-    if isinstance(value, dict):
-        return {key: conceal(item, secret_name, found, f"{path}.{key}" if path else key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [conceal(item, secret_name, found, f"{path}.{i}") for i, item in enumerate(value)]
-    return value
+        # quoted, because the keys of a mapping may be any text
+        key = ".".join(quote(part, safe="").replace(".", "%2E") for part in path)
+        found[key] = text
+        return reference(secret_name, key)
+
+    return _mapped(value, replaced)
 
 
-def reveal(value: Any, look_up: Callable[[str, str], str]) -> Any:
+def reveal(value: Any, look_up: Callable[[str, str], Any]) -> Any:
     """``value`` with each reference replaced by what ``look_up(secret, key)`` gives."""
-    if isinstance(value, str):
-        match = _REFERENCE.fullmatch(value)
-        return look_up(match[1], match[2]) if match else value
-    if isinstance(value, dict):
-        return {key: reveal(item, look_up) for key, item in value.items()}
-    if isinstance(value, list):
-        return [reveal(item, look_up) for item in value]
-    return value
+
+    def replaced(leaf: Any, path: _Path) -> Any:
+        text = _text(leaf)
+        match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
+        return look_up(match[1], match[2]) if match else leaf
+
+    return _mapped(value, replaced)
 
 
 def masked_private(value: Any) -> Any:
     """``value`` as it may be shown: references to private secrets hidden, the user's own references as they are."""
-    if isinstance(value, str):
-        match = _REFERENCE.fullmatch(value)
-        return MASK if match and match[1].startswith(PRIVATE) else value
-    if isinstance(value, dict):
-        return {key: masked_private(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [masked_private(item) for item in value]
-    return value
+    return reveal(value, lambda secret, key: MASK if secret.startswith(PRIVATE) else reference(secret, key))
+
+
+def reference(secret: str, key: str) -> str:
+    """How a configuration refers to a key of a secret."""
+    return f"{{{{{secret}.{key}}}}}"
 
 
 def is_reference(text: str) -> bool:
@@ -173,10 +194,5 @@ def is_reference(text: str) -> bool:
 def references(value: Any) -> set[tuple[str, str]]:
     """The ``(secret, key)`` pairs that ``value`` refers to."""
     found: set[tuple[str, str]] = set()
-
-    def note(secret: str, key: str) -> str:
-        found.add((secret, key))
-        return ""
-
-    reveal(value, note)
+    reveal(value, lambda secret, key: found.add((secret, key)))
     return found

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import os
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import ClassVar
@@ -65,7 +68,10 @@ class Flavor:
 
 @dataclass(frozen=True)
 class FlavorEntry:
-    """A flavor that can be used here, not loaded. ``folder`` is where a registered module was found, if not installed."""
+    """A flavor that can be used here, not loaded.
+
+    ``folder`` is where the module of a registered flavor lies, None for one that is installed.
+    """
 
     type: ComponentType
     name: str
@@ -92,10 +98,10 @@ class FlavorRegistry:
         Raises NotFoundError for a name that is not known here and FlavorError for one that cannot be loaded.
         """
         for point in entry_points(group=_GROUPS[component_type], name=name):
-            return _load(point.value, component_type, name)
+            return _named(_load(point.value, component_type, name), point.value, name)
         for entry in self._registered(component_type):
             if entry.name == name:
-                return _load(entry.source, component_type, name, entry.folder)
+                return _named(_load(entry.source, component_type, name, entry.folder), entry.source, name)
         known = [entry.name for entry in self.list(component_type)]
         nearest = difflib.get_close_matches(name, known, n=1)
         raise NotFoundError(
@@ -108,8 +114,8 @@ class FlavorRegistry:
     def register(self, component_type: ComponentType, source: str) -> FlavorEntry:
         """Keep a flavor given as ``path.to.Flavor``.
 
-        The module is looked for among the installed ones, then as a file below the working directory; in that case
-        the folder is kept with it, and nothing else is ever imported from there.
+        The module is looked for among the installed ones, then in the working directory. The folder of one that is
+        not installed is kept with it: where this flavor is loaded it joins the import path, as the last entry.
         Raises FlavorError when it cannot be loaded or is no flavor, AlreadyExistsError when the name is taken.
         """
         module, _, attribute = source.rpartition(".")
@@ -191,7 +197,7 @@ def _load(source: str, component_type: ComponentType, name: str, folder: str | N
 def _import(source: str, flavor: str) -> object:
     module, _, attribute = source.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module == missing or module.startswith(f"{missing}."):
@@ -204,18 +210,40 @@ def _import(source: str, flavor: str) -> object:
             f"The flavor {flavor!r} needs {missing}, which is not installed.",
             f"Install it: pip install {missing}.",
         ) from error
-    except AttributeError as error:
-        raise FlavorError(f"The module {module} has no {attribute}.", "Check the flavor's path.") from error
     except Exception as error:
         raise FlavorError(f"The module {module} of the flavor {flavor!r} fails: {error!r}.") from error
+    if not hasattr(loaded, attribute):
+        raise FlavorError(f"The module {module} has no {attribute}.", "Check the flavor's path.")
+    return getattr(loaded, attribute)
+
+
+def _named(flavor: Flavor, source: str, name: str) -> Flavor:
+    """``flavor`` itself, unless its module is another one by now, such as one of the same name in another folder."""
+    if flavor.name != name:
+        raise FlavorError(
+            f"{source} is the flavor {flavor.name!r}, not {name!r}.",
+            "Give each flavor's module a name of its own, and NAME the one it was registered under.",
+        )
+    return flavor
 
 
 def _folder_of(module: str) -> str | None:
+    """The folder to keep with a module: None for an installed one, which every later process finds by itself."""
     top = module.partition(".")[0]
-    here = Path.cwd()
-    on_path = [Path(entry or ".").absolute() for entry in sys.path]
-    for folder in (*(entry for entry in on_path if entry != here), here):
-        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
-            installed = any(part in ("site-packages", "dist-packages") for part in folder.parts)
-            return None if installed else str(folder)
-    return None
+    here = str(Path.cwd())
+    try:
+        spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, [here])
+    except ValueError:  # such as __main__
+        return None
+    if spec is None:
+        return None
+    # a package's folder holds its __init__.py, or is all there is of it
+    is_package = spec.submodule_search_locations is not None
+    place = next(iter(spec.submodule_search_locations or []), None) if is_package else spec.origin
+    folder = str(Path(place).absolute().parent) if place else None
+    # these two are this process's alone
+    passing = {
+        here,
+        *(str(Path(entry or ".").absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+    }
+    return folder if folder in passing else None

@@ -7,24 +7,21 @@ The database stores the key's fingerprint, so that a differing key is refused in
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError, InUseError, InvalidConfigError, NotFoundError, SecretError
-from ..settings import ENV_SECRET_KEY, Settings
+from ..settings import ENV_SECRET_KEY, Settings, write_atomically
 from ..store import Database
 from ..store.clock import now
 from ..store.tables import components, meta, secrets, services
@@ -36,11 +33,15 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,200}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _FINGERPRINT = "secret_key_fingerprint"
+_MAKE_KEY = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret as it may be shown: its name and its keys, never its values."""
+    """A secret as it may be shown: its name and its keys, never its values.
+
+    ``keys`` is empty in a list made without the key that decrypts them.
+    """
 
     name: str
     keys: list[str]
@@ -72,14 +73,17 @@ class SecretStore:
         return self.get(name)
 
     def list(self) -> list[Secret]:
-        """All secrets that a user made, by name. Does not need the key's file unless there are some."""
+        """All secrets that a user made, by name; whoever has lost the key still sees which there were."""
         with self._database.read() as connection:
             query = select(secrets).where(secrets.c.owner.is_(None)).order_by(secrets.c.name)
             rows = connection.execute(query).mappings().all()
-            return [self._shown(connection, row) for row in rows]
+            try:
+                return [self._shown(connection, row) for row in rows]
+            except SecretError:
+                return [Secret(row["name"], [], row["created"], row["updated"]) for row in rows]
 
     def get(self, name: str) -> Secret:
-        """Raises NotFoundError."""
+        """Raises NotFoundError, and SecretError when the key does not fit."""
         with self._database.read() as connection:
             return self._shown(connection, _find(connection, name))
 
@@ -89,7 +93,10 @@ class SecretStore:
             return self._decrypt(connection, _find(connection, name)["ciphertext"])
 
     def update(self, name: str, values: Mapping[str, str], remove: tuple[str, ...] = ()) -> Secret:
-        """Add or replace ``values`` and drop the keys in ``remove``. Raises NotFoundError."""
+        """Add or replace ``values`` and drop the keys in ``remove``.
+
+        Raises NotFoundError, and InUseError while a component or a service refers to a key in ``remove``.
+        """
         _check_values(values, may_be_empty=bool(remove))
         with self._database.write() as connection:
             row = _find(connection, name)
@@ -97,6 +104,10 @@ class SecretStore:
             for key in remove:
                 if merged.pop(key, None) is None:
                     raise NotFoundError(f"The secret {name!r} has no key {key!r}.", f"It has: {', '.join(merged)}.")
+            if not merged:
+                raise InvalidConfigError("A secret needs at least one value.", f"stackkit secret delete {name}")
+            if users := _users(connection, name, remove):
+                raise InUseError(f"A key is used by {', '.join(users)}.", "Change or delete those first.")
             connection.execute(
                 update(secrets)
                 .where(secrets.c.id == row["id"])
@@ -119,17 +130,23 @@ class SecretStore:
     ) -> dict[str, Any]:
         """The stored form of a plain configuration: its secret texts go into a private secret of ``owner``.
 
+        So do those that it refers to in a private secret of another owner, which may be gone tomorrow.
         Raises SecretError when it refers to a secret or a key that does not exist.
         """
         name = f"{configs.PRIVATE}{owner}-{version}"
+
+        def own(secret: str, key: str) -> Any:
+            text = self._look_up(connection, secret, key)
+            of_another = secret.startswith(configs.PRIVATE) and not secret.startswith(f"{configs.PRIVATE}{owner}-")
+            return SecretStr(text) if of_another else configs.reference(secret, key)
+
         found: dict[str, str] = {}
-        stored = configs.conceal(dict(config), name, found)
-        for secret, key in sorted(configs.references(stored)):
-            if secret != name:
-                self._look_up(connection, secret, key)
-        if found:
-            connection.execute(delete(secrets).where(secrets.c.name == name))
-            self._insert(connection, name, found, owner=owner)
+        stored = configs.conceal(configs.reveal(dict(config), own), name, found)
+        kept = {key for secret, key in configs.references(stored) if secret == name} - found.keys()
+        values = {key: self._look_up(connection, name, key) for key in sorted(kept)} | found
+        connection.execute(delete(secrets).where(secrets.c.name == name))
+        if values:
+            self._insert(connection, name, values, owner=owner)
         return dict(stored)
 
     def reveal(self, connection: Connection, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,37 +189,54 @@ class SecretStore:
         return Secret(row["name"], keys, row["created"], row["updated"])
 
     def _encrypt(self, connection: Connection, values: Mapping[str, str]) -> str:
-        fernet = self._fernet(connection)
-        return fernet.encrypt(json.dumps(dict(values)).encode()).decode("ascii")
+        known = _fingerprint(connection)
+        key = _read_key(self._database.settings, may_generate=known is None)
+        if known is None:
+            _keep_fingerprint(connection, key)
+            known = _fingerprint(connection)
+        return _fernet(key, known).encrypt(json.dumps(dict(values)).encode()).decode("ascii")
 
     def _decrypt(self, connection: Connection, ciphertext: str) -> dict[str, str]:
         from cryptography.fernet import InvalidToken
 
+        key = _read_key(self._database.settings, may_generate=False)
         try:
-            return dict(json.loads(self._fernet(connection).decrypt(ciphertext.encode("ascii"))))
+            return dict(json.loads(_fernet(key, _fingerprint(connection)).decrypt(ciphertext.encode("ascii"))))
         except InvalidToken:
             raise SecretError("A secret in the database is damaged.", "Delete it and create it again.") from None
 
-    def _fernet(self, connection: Connection) -> Fernet:
-        from cryptography.fernet import Fernet
 
-        known = connection.execute(select(meta.c.value).where(meta.c.key == _FINGERPRINT)).scalar()
-        key = _read_key(self._database.settings, may_generate=known is None)
-        fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
-        if known is None:
-            connection.execute(insert(meta).values(key=_FINGERPRINT, value=fingerprint))
-        elif known != fingerprint:
-            raise SecretError(
-                "The secret key is not the one that this database's secrets are encrypted with.",
-                f"Set {ENV_SECRET_KEY} to the key that was used (its fingerprint begins with {known[:8]}).",
-            )
-        try:
-            return Fernet(key)
-        except ValueError:
-            raise SecretError(
-                f"{ENV_SECRET_KEY} is no Fernet key.",
-                "Make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'.",
-            ) from None
+def _fernet(key: str, known: str | None) -> Fernet:
+    """The cipher of ``key``. Raises SecretError unless its fingerprint is the ``known`` one."""
+    from cryptography.fernet import Fernet
+
+    try:
+        cipher = Fernet(key)
+    except ValueError:
+        raise SecretError("The secret key is no Fernet key.", f"Make one: {_MAKE_KEY}.") from None
+    if known is not None and known != _hash(key):
+        raise SecretError(
+            "The secret key is not the one that this database's secrets are encrypted with.",
+            f"Set {ENV_SECRET_KEY} to the key that was used (its fingerprint begins with {known[:8]}).",
+        )
+    return cipher
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _fingerprint(connection: Connection) -> str | None:
+    return connection.execute(select(meta.c.value).where(meta.c.key == _FINGERPRINT)).scalar()
+
+
+def _keep_fingerprint(connection: Connection, key: str) -> None:
+    """Bind the database to its first key; a no-op when another process has done so at the same moment."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(meta).values(key=_FINGERPRINT, value=_hash(key)))
+    except IntegrityError:
+        pass
 
 
 def _find(connection: Connection, name: str) -> Any:
@@ -213,7 +247,8 @@ def _find(connection: Connection, name: str) -> Any:
     return row
 
 
-def _users(connection: Connection, name: str) -> list[str]:
+def _users(connection: Connection, name: str, keys: Collection[str] | None = None) -> list[str]:
+    """Who refers to the secret, or to one of these ``keys`` of it."""
     return [
         f"{kind} {row.name!r}"
         for kind, column, config in (
@@ -221,7 +256,7 @@ def _users(connection: Connection, name: str) -> list[str]:
             ("the service", services.c.service_name, services.c.config),
         )
         for row in connection.execute(select(column.label("name"), config.label("config")))
-        if any(secret == name for secret, _ in configs.references(row.config))
+        if any(secret == name and (keys is None or key in keys) for secret, key in configs.references(row.config))
     ]
 
 
@@ -234,40 +269,31 @@ def _check_values(values: Mapping[str, str], *, may_be_empty: bool = False) -> N
 
 
 def _read_key(settings: Settings, *, may_generate: bool) -> str:
+    """The key. ``may_generate`` is for whoever is within the one writing transaction of a SQLite database."""
     if settings.secret_key:
         return settings.secret_key
     path = settings.home / "secret.key"
     try:
         return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, UnicodeDecodeError) as error:
         raise SecretError(f"The key in {path} cannot be read: {error}.", f"Or set {ENV_SECRET_KEY}.") from error
+    if not settings.owns_database:
+        raise SecretError(
+            "A shared database needs a secret key that its users share.",
+            f"Set {ENV_SECRET_KEY}; make a key with: {_MAKE_KEY}.",
+        )
     if not may_generate:
         raise SecretError(
             f"The key of this database's secrets is missing: {path} is gone.",
             f"Put the file back, or set {ENV_SECRET_KEY}.",
         )
-    if not settings.owns_database:
-        raise SecretError(
-            "A shared database needs a secret key that its users share.",
-            f"Set {ENV_SECRET_KEY}; make a key with: "
-            "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'.",
-        )
-    return _generate_key(path)
-
-
-def _generate_key(path: Path) -> str:
     from cryptography.fernet import Fernet
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent)  # made 0600
+    key = Fernet.generate_key().decode("ascii")
     try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(Fernet.generate_key().decode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)  # unlike a rename, this never replaces a key made at the same moment
-    finally:
-        Path(temporary).unlink()
-    return path.read_text(encoding="ascii").strip()
+        write_atomically(path, key + "\n")
+    except OSError as error:
+        raise SecretError(f"The secret key cannot be kept in {path}: {error.strerror}.") from error
+    return key

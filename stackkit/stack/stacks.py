@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError, InUseError, NotFoundError
@@ -57,23 +58,30 @@ class StackStore:
         """All stacks, by name."""
         self._ensure_default()
         with self._database.read() as connection:
-            rows = connection.execute(select(stacks).order_by(stacks.c.name)).mappings().all()
-            return [_load(connection, row) for row in rows]
+            return _load(connection, select(stacks).order_by(stacks.c.name))
 
     def get(self, name_or_id: str) -> Stack:
         """Raises NotFoundError."""
         if name_or_id == DEFAULT_STACK:
             self._ensure_default()
         with self._database.read() as connection:
-            return _load(connection, _find(connection, name_or_id))
+            return _load(connection, select(stacks).where(stacks.c.id == _find(connection, name_or_id)["id"]))[0]
 
     def update(
         self, name: str, parts: Mapping[ComponentType, str], remove: frozenset[ComponentType] = frozenset()
     ) -> Stack:
-        """Put the named components in the place of those of their type; take out those in ``remove``."""
+        """Put the named components in the place of those of their type; take out those in ``remove``.
+
+        Raises NotFoundError, and InUseError when ``default`` would lose its artifact store or orchestrator.
+        """
         self.get(name)
         with self._database.write() as connection:
             row = _find(connection, name)
+            if row["name"] == DEFAULT_STACK and (needed := sorted(remove.intersection(_OF_DEFAULT) - parts.keys())):
+                raise InUseError(
+                    f"The stack {DEFAULT_STACK!r} always has an {needed[0].label}: other stacks are made from it.",
+                    f"Put another in its place: stackkit stack update {DEFAULT_STACK} --{needed[0].command} NAME.",
+                )
             for kind in {*parts, *remove}:
                 connection.execute(
                     delete(stack_components).where(
@@ -86,11 +94,12 @@ class StackStore:
         return self.get(name)
 
     def rename(self, name: str, new_name: str) -> Stack:
+        """Raises NotFoundError, AlreadyExistsError for a taken name, and InUseError for ``default``."""
         check_name(new_name, "stack")
-        self._refuse_default(name, "renamed")
         try:
             with self._database.write() as connection:
                 row = _find(connection, name)
+                _refuse_default(row["name"], "renamed")
                 connection.execute(update(stacks).where(stacks.c.id == row["id"]).values(name=new_name, updated=now()))
         except IntegrityError:
             raise _taken(new_name) from None
@@ -98,8 +107,8 @@ class StackStore:
 
     def delete(self, name: str) -> None:
         """Delete the stack, not its components. Raises InUseError for the active one and for ``default``."""
-        self._refuse_default(name, "deleted")
         stack = self.get(name)
+        _refuse_default(stack.name, "deleted")
         if self.active().id == stack.id:
             raise InUseError(
                 f"The stack {stack.name!r} is active.", "Choose another first: stackkit stack set default."
@@ -172,27 +181,32 @@ class StackStore:
                 return
         try:
             with self._database.write() as connection:
-                parts = {}
-                for kind in _OF_DEFAULT:
-                    parts[kind] = str(uuid.uuid4())
-                    connection.execute(
-                        insert(components).values(
-                            id=parts[kind],
-                            type=kind.value,
-                            name=DEFAULT_STACK,
-                            flavor="local",
-                            config={},
-                            created=now(),
-                            updated=now(),
-                        )
-                    )
-                _insert(connection, DEFAULT_STACK, parts)
+                _insert(connection, DEFAULT_STACK, {kind: _default_component(connection, kind) for kind in _OF_DEFAULT})
         except IntegrityError:
             pass  # made at the same moment by another
 
-    def _refuse_default(self, name: str, verb: str) -> None:
-        if name == DEFAULT_STACK:
-            raise InUseError(f"The stack 'default' cannot be {verb}.", "Register one of your own beside it.")
+
+def _refuse_default(name: str, verb: str) -> None:
+    if name == DEFAULT_STACK:
+        raise InUseError(f"The stack {DEFAULT_STACK!r} cannot be {verb}.", "Register one of your own beside it.")
+
+
+def _default_component(connection: Connection, kind: ComponentType) -> str:
+    """The UUID of the component that the ``default`` stack begins with: one that bears its name, or a local one."""
+    same = (components.c.type == kind.value, components.c.name == DEFAULT_STACK)
+    found: str | None = connection.execute(select(components.c.id).where(*same)).scalar()
+    if found is not None:
+        return found
+    component_id = str(uuid.uuid4())
+    values: dict[str, Any] = {
+        "id": component_id,
+        "type": kind.value,
+        "name": DEFAULT_STACK,
+        "flavor": "local",
+        "config": {},
+    }
+    connection.execute(insert(components).values(**values, created=now(), updated=now()))
+    return component_id
 
 
 def _insert(connection: Connection, name: str, parts: Mapping[ComponentType, str]) -> None:
@@ -214,15 +228,21 @@ def _find(connection: Connection, name_or_id: str) -> RowMapping:
     return row
 
 
-def _load(connection: Connection, row: RowMapping) -> Stack:
+def _load(connection: Connection, which: Select[Any]) -> list[Stack]:
+    """The stacks that ``which`` selects, with their components."""
+    rows = connection.execute(which).mappings().all()
     query = (
-        select(components)
+        select(stack_components.c.stack_id, components)
         .join(stack_components, stack_components.c.component_id == components.c.id)
-        .where(stack_components.c.stack_id == row["id"])
+        .where(stack_components.c.stack_id.in_([row["id"] for row in rows]))
         .order_by(components.c.type)
     )
-    records = [ComponentRecord.from_row(part) for part in connection.execute(query).mappings()]
-    return Stack(row["id"], row["name"], {record.type: record for record in records}, row["created"], row["updated"])
+    parts: dict[str, dict[ComponentType, ComponentRecord]] = {row["id"]: {} for row in rows}
+    for part in connection.execute(query).mappings():
+        values = dict(part)
+        of_stack = parts[values.pop("stack_id")]
+        of_stack[ComponentType(values["type"])] = ComponentRecord.from_row(values)
+    return [Stack(row["id"], row["name"], parts[row["id"]], row["created"], row["updated"]) for row in rows]
 
 
 def _taken(name: str) -> AlreadyExistsError:

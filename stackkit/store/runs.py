@@ -92,11 +92,11 @@ def metadata_of(connection: Connection, run_ids: Sequence[str]) -> Sequence[RowM
 
 
 def artifacts_of(connection: Connection, run_ids: Sequence[str]) -> Sequence[RowMapping]:
-    """The outputs of these runs' steps, in the order in which they were kept."""
+    """The outputs of these runs' steps, by name."""
     query = (
         select(artifacts)
         .join(run_steps, run_steps.c.id == artifacts.c.step_id)
         .where(run_steps.c.run_id.in_(run_ids))
-        .order_by(artifacts.c.created, artifacts.c.name)
+        .order_by(artifacts.c.name)
     )
     return connection.execute(query).mappings().all()

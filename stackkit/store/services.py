@@ -10,11 +10,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from ..errors import NotFoundError
 from .clock import now
 from .tables import components, service_events, service_revisions, services
 
@@ -50,7 +65,10 @@ def _sqlite_likely(element: likely, compiler: Any, **kwargs: Any) -> str:
 
 
 def insert_service(connection: Connection, values: Mapping[str, Any], owner: str) -> bool:
-    """Add a service with its first revision, leased to ``owner`` at epoch 1; False when its identity is there."""
+    """Add a service with its first revision, leased to ``owner`` at epoch 1; False when its identity is there.
+
+    Raises NotFoundError when its deployer is not.
+    """
     values = {**values, "revision": 1, "lease_owner": owner, "lease_epoch": 1}
     try:
         with connection.begin_nested():
@@ -64,6 +82,12 @@ def insert_service(connection: Connection, values: Mapping[str, Any], owner: str
                 )
             )
     except IntegrityError:
+        deployer = select(components.c.id).where(components.c.id == values["deployer_id"])
+        if connection.execute(deployer).first() is None:
+            raise NotFoundError(
+                f"The model deployer of the service {values['service_name']!r} has been deleted.",
+                "Register it again: stackkit model-deployer register.",
+            ) from None
         return False
     insert_revision(connection, values)
     return True
@@ -81,6 +105,12 @@ def insert_revision(connection: Connection, values: Mapping[str, Any]) -> None:
             created=now(),
         )
     )
+
+
+def remove_revision(connection: Connection, service_id: str, number: int) -> None:
+    """Drop a revision that never served."""
+    table = service_revisions
+    connection.execute(delete(table).where(table.c.service_id == service_id, table.c.number == number))
 
 
 def revisions(connection: Connection, service_id: str) -> Sequence[RowMapping]:
@@ -107,16 +137,17 @@ def get_by_identity(connection: Connection, identity: str) -> RowMapping | None:
 def get_by_name_or_prefix(connection: Connection, text: str, limit: int) -> Sequence[RowMapping]:
     """The services that ``text`` names: by UUID or the start of one, by service name, or by model name."""
     clauses = [services.c.service_name == text, services.c.model_name == text]
-    if all(character in "0123456789abcdef-" for character in text.lower()):
-        low = text.lower()
-        clauses.append(and_(services.c.id >= low, services.c.id < low + "g"))
+    low = text.lower()
+    if low and set(low) <= set("0123456789abcdef-"):
+        # the range is for the index, and LIKE decides: some collations of PostgreSQL pass over the dashes
+        clauses.append(and_(services.c.id >= low, services.c.id < low + "g", services.c.id.like(low + "%")))
     query = _select().where(or_(*clauses)).order_by(services.c.created.desc(), services.c.id).limit(limit)
     return connection.execute(query).mappings().all()
 
 
-def count_of_deployer(connection: Connection, deployer_id: str, limit: int = 1000) -> int:
-    query = select(services.c.id).where(services.c.deployer_id == deployer_id).limit(limit)
-    return len(connection.execute(query).all())
+def count_of_deployer(connection: Connection, deployer_id: str) -> int:
+    query = select(func.count()).select_from(services).where(services.c.deployer_id == deployer_id)
+    return connection.execute(query).scalar_one()
 
 
 def page(
@@ -186,34 +217,51 @@ def release_lease(connection: Connection, service_id: str, epoch: int) -> bool:
 
 
 def write(connection: Connection, service_id: str, epoch: int, values: Mapping[str, Any]) -> bool:
-    """Change the row as the holder of the lease; False, and no change, when the epoch has passed."""
-    fence = (services.c.id == service_id, services.c.lease_epoch == epoch)
-    return connection.execute(update(services).where(*fence).values(**_stamped(values))).rowcount == 1
+    """Change the row as the holder of the lease; False, and no change, when it was given back or the epoch has passed.
+
+    A lease that has merely expired still holds.
+    """
+    return _change(connection, values, *_held(service_id, epoch))
 
 
 def remove(connection: Connection, service_id: str, epoch: int) -> bool:
-    """Delete the row and its revisions as the holder of the lease; False when the epoch has passed."""
-    fence = (services.c.id == service_id, services.c.lease_epoch == epoch)
-    return connection.execute(delete(services).where(*fence)).rowcount == 1
+    """Delete the row and its revisions as the holder of the lease; False when ``write`` would be refused."""
+    return connection.execute(delete(services).where(*_held(service_id, epoch))).rowcount == 1
 
 
-def observe(connection: Connection, seen: RowMapping | Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Record what a reader saw, unless somebody has worked on the row since ``seen`` or is working on it."""
+def observe(
+    connection: Connection,
+    seen: RowMapping | Mapping[str, Any],
+    values: Mapping[str, Any],
+    *,
+    instead_of: str | None = None,
+) -> bool:
+    """Record what a reader saw, unless somebody has worked on the row since ``seen`` or is working on it.
+
+    A lease held by ``instead_of``, whose process is known to be dead, holds up nobody.
+    """
     unchanged = (
         services.c.id == seen["id"],
         services.c.lease_epoch == seen["lease_epoch"],
         services.c.state == seen["state"],
-        _FREE,
+        _FREE if instead_of is None else or_(_FREE, services.c.lease_owner == instead_of),
     )
-    return connection.execute(update(services).where(*unchanged).values(**_stamped(values))).rowcount == 1
+    return _change(connection, values, *unchanged)
 
 
-def _stamped(values: Mapping[str, Any]) -> dict[str, Any]:
-    stamped = dict(values)
+def _held(service_id: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
+    return services.c.id == service_id, services.c.lease_epoch == epoch, services.c.lease_owner.is_not(None)
+
+
+def _change(connection: Connection, values: Mapping[str, Any], *where: ColumnElement[bool]) -> bool:
+    """Update the one row that fits; a state that is written and differs is stamped with the time."""
+    changes: list[tuple[Column[Any], Any]] = []
     if "state" in values:
-        stamped["updated"] = now()
-        stamped["state_since"] = now()
-    return stamped
+        # before the state itself: MySQL assigns from left to right, and reads what it has assigned
+        since = case((services.c.state == values["state"], services.c.state_since), else_=now())
+        changes += [(services.c.state_since, since), (services.c.updated, now())]
+    changes += [(services.c[name], value) for name, value in values.items()]
+    return connection.execute(update(services).where(*where).ordered_values(*changes)).rowcount == 1
 
 
 # History

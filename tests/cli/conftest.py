@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ def stackkit_command() -> list[str]:
 def run(home: Path) -> Iterator[Run]:
     """Run a command in this process; its stdin and stdout are no terminal."""
 
-    def invoke(*args: str, input: str | None = None) -> Result:
-        return CliRunner().invoke(cli, args, input=input, prog_name="stackkit")
+    def invoke(*args: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(cli, args, input=stdin, prog_name="stackkit")
 
     yield invoke
     Client().database.close()
@@ -44,8 +45,8 @@ def run(home: Path) -> Iterator[Run]:
 def ok(run: Run) -> Run:
     """Run a command that has to succeed."""
 
-    def invoke(*args: str, input: str | None = None) -> Result:
-        result = run(*args, input=input)
+    def invoke(*args: str, stdin: str | None = None) -> Result:
+        result = run(*args, stdin=stdin)
         assert result.exit_code == 0, result.output
         return result
 
@@ -66,8 +67,8 @@ def read(ok: Run) -> Callable[..., Any]:
 def fails(run: Run) -> Callable[..., tuple[str, str | None]]:
     """Run a command that has to fail with one clear line; gives the message and the hint."""
 
-    def invoke(*args: str, input: str | None = None) -> tuple[str, str | None]:
-        result = run(*args, input=input)
+    def invoke(*args: str, stdin: str | None = None) -> tuple[str, str | None]:
+        result = run(*args, stdin=stdin)
         assert result.exit_code == 1, result.output
         assert result.stdout == ""
         assert "Traceback" not in result.stderr
@@ -127,6 +128,13 @@ class Terminal:
         while text not in self.shown:
             if not self._read():
                 pytest.fail(f"{text!r} was never shown, but: {self.shown}")
+
+    def interrupt(self) -> None:
+        """Send SIGINT until something is said to it: one that comes just before a system call does not wake that."""
+        said: list[int] = []
+        while not said:
+            self.process.send_signal(signal.SIGINT)
+            said, _, _ = select.select([self._ours], [], [], 1)
 
     def end(self) -> int:
         """Read to the end; the exit code."""

@@ -5,7 +5,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from stackkit.cli.attributes import AttributeCommand, key_values, typed
 from stackkit.stack.configs import Config
@@ -20,8 +20,8 @@ class Sample(Config):
     host: str = ""
     workers: int = 1
     token: SecretStr | None = None
-    names: list[str] = []
-    env: dict[str, str] = {}
+    names: list[str] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
     probe: Probe | None = None
 
 

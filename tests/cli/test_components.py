@@ -56,6 +56,13 @@ def test_update_and_unset(ok, read):
     assert read(DEPLOYER, "describe", "one")["config"] == {"folder": None}
 
 
+def test_update_of_what_is_no_attribute(ok, fails):
+    ok(DEPLOYER, "register", "one", "--flavor=local")
+    message, hint = fails(DEPLOYER, "update", "one", "--foldr=/tmp/a")
+    assert message == "'foldr' is no field of the local model deployer."
+    assert hint == "Did you mean 'folder'?"
+
+
 def test_update_of_nothing_is_wrong_usage(ok, run):
     ok(DEPLOYER, "register", "one", "--flavor=local")
     assert run(DEPLOYER, "update", "one").exit_code == 2

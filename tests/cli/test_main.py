@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -118,6 +119,20 @@ def test_a_wrong_name_exits_with_2_and_suggests_the_right_one(run, args, suggest
     assert suggested in result.stderr
 
 
+def test_the_reference_names_only_commands_that_are_there():
+    reference = Path(__file__).parents[2] / "docs" / "cli.md"
+    lines = [
+        line.split() for line in reference.read_text(encoding="utf-8").splitlines() if line.startswith("stackkit ")
+    ]
+    named = set()
+    for words in lines:
+        length = next((length for length in (4, 3, 2) if tuple(words[1:length]) in COMMANDS), None)
+        assert length is not None, words
+        named.add(tuple(words[1:length]))
+    assert len(named) > 25
+    assert not [path for path in named if isinstance(COMMANDS[path], click.Group)]
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch):
     """Make ``stackkit stack get`` end with an exception."""
@@ -170,11 +185,16 @@ def test_cancelling_exits_with_130(run, broken, error):
     assert result.stderr == "Cancelled.\n"
 
 
-def test_a_reader_that_has_gone_is_no_error(home, stackkit_command):
+@pytest.mark.parametrize("output", ["table", "json", "yaml", "csv"])
+def test_a_reader_that_has_gone_is_no_error(home, stackkit_command, output):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*stackkit_command, "stack", "list"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        [*stackkit_command, "stack", "list", "-o", output],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(writer)
     assert done.stderr == ""
@@ -191,3 +211,24 @@ def test_a_terminal_without_the_marks_is_no_error(deploy, stackkit_command):
     )
     assert done.returncode == 0, done.stderr
     assert "iris" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("stackkit mod", {"model-deployer"}),
+        ("stackkit model-deployer models get", {"get-url"}),
+        ("stackkit model-deployer register one --port --fl", {"--flavor"}),
+        ("stackkit stack list --output ", {"table", "json", "yaml", "csv"}),
+    ],
+)
+def test_a_shell_can_complete(home, stackkit_command, line, completed):
+    environment = {
+        **os.environ,
+        "_STACKKIT_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    done = subprocess.run(stackkit_command, env=environment, capture_output=True, text=True, check=True)
+    assert {word.removeprefix("plain,") for word in done.stdout.split()} == completed
+    assert done.stderr == ""

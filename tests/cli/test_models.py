@@ -211,7 +211,7 @@ def test_predict_with_json(ok, deploy, tmp_path, suffix, content):
     for result in (
         ok(*MODELS, "predict", uuid, "-d", content),
         ok(*MODELS, "predict", uuid, "-i", str(file)),
-        ok(*MODELS, "predict", uuid, input=content),
+        ok(*MODELS, "predict", uuid, stdin=content),
     ):
         assert json.loads(result.stdout) == expected
         assert len(result.stdout.splitlines()) == 1

@@ -19,7 +19,7 @@ def test_list_has_no_values(ok, read):
 
 
 def test_a_value_from_standard_input(ok, read):
-    ok("secret", "create", "s3", "key=-", input="hunter2\n")
+    ok("secret", "create", "s3", "key=-", stdin="hunter2\n")
     assert read("secret", "get", "s3", "--show-values")["values"] == {"key": "hunter2"}
 
 

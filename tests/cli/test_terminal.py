@@ -67,7 +67,7 @@ def test_cancelling_a_question_deletes_nothing(terminal, ok, read):
     ok("model-deployer", "register", "one", "--flavor=local")
     command = terminal("model-deployer", "delete", "one")
     command.wait_for("[y/N]")
-    command.process.send_signal(signal.SIGINT)
+    command.interrupt()
     assert command.end() == 130
     assert "Cancelled." in command.shown
     assert len(read("model-deployer", "list")) == 1

@@ -1,0 +1,71 @@
+"""``models update | rollback | history``: the configurations that a server has had, and what happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from .attributes import key_values, typed
+from .interaction import note, timeout_option, waiting
+from .models import HISTORY, describe_service, find
+from .output import columns_of, output_option, print_list
+
+_REVISION: tuple[str, ...] = ("number", "created", "model_uri", "model_digest", "config")
+
+
+@click.command("update")
+@click.argument("uuid")
+@click.option("--model-uri", help="The new model.  [default: the same URI, looked at anew]")
+@click.option("--model-version", help="The new model's version.")
+@click.option(
+    "-c", "--config", metavar="KEY=VALUE", multiple=True, callback=key_values, help="A field that changes; see deploy."
+)
+@timeout_option
+@output_option
+def update(uuid: str, config: Mapping[str, str], timeout: float, output: str, **named: str | None) -> None:
+    """Give a server a new revision: what is not named stays as it is.
+
+    When the new revision does not start, the old one serves again, and the error says why.
+    """
+    service = find(uuid)
+    given = {name: value for name, value in named.items() if value is not None}
+    changes = {**given, **typed(service.deployer.service_config_class, config)}
+    with waiting(f"updating {service.name}") as progress:
+        service = service.deployer.update_model_server(service, timeout=timeout, progress=progress, **changes)
+    note(f"Revision {service.revision} of {service.name!r}: {service.prediction_url or service.status.state.value}")
+    describe_service(service, output)
+
+
+@click.command("rollback")
+@click.argument("uuid")
+@click.option("--to", type=click.IntRange(min=1), metavar="N", help="The revision.  [default: the one before]")
+@timeout_option
+@output_option
+def rollback(uuid: str, to: int | None, timeout: float, output: str) -> None:
+    """Have an earlier revision serve again, configuration and bytes, as a new one."""
+    service = find(uuid)
+    with waiting(f"rolling back {service.name}") as progress:
+        service = service.deployer.rollback_model_server(service, to=to, timeout=timeout, progress=progress)
+    note(f"Revision {service.revision} of {service.name!r}: {service.prediction_url or service.status.state.value}")
+    describe_service(service, output)
+
+
+@click.command("history")
+@click.argument("uuid")
+@click.option("--revisions", is_flag=True, help="The configurations that served, in place of what happened.")
+@output_option
+def history(uuid: str, revisions: bool, output: str) -> None:
+    """Show what happened to a server, by its whole UUID also when it is gone."""
+    from ..client import Client
+
+    servers = Client().servers
+    found = servers.revisions(uuid) if revisions else servers.history(uuid)
+    fields = _REVISION if revisions else HISTORY
+    print_list(
+        ({field: each[field] for field in fields} for each in found),
+        output,
+        columns=columns_of(*fields),
+        fields=fields,
+        empty="Nothing has happened yet.",
+    )

@@ -1,0 +1,73 @@
+"""``model-deployer watch`` and ``models prune``: keeping the table and the platforms tidy."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from datetime import timedelta
+
+import click
+
+from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A time such as 30m, 12h or 7d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d+)([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no duration: write 30m, 12h or 7d.", param, ctx)
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+@click.command("watch")
+@click.option("--interval", type=click.FloatRange(min=0.1), default=5, show_default=True, metavar="SECONDS")
+def watch(interval: float) -> None:
+    """Keep every server at its target, in the foreground, until Ctrl-C or SIGTERM.
+
+    Starts again what died, with pauses, and finishes what was interrupted. After several deaths in a row it stops
+    trying and says so. Any number of watchers may share a database.
+    """
+    from ..client import Client
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    note(f"Watching every {interval:g} seconds.")
+    Client().watch(interval=interval, report=click.echo, stop=stop)
+
+
+@click.command("prune")
+@click.option(
+    "--older-than",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a server must have been in error or stopped, such as 30m, 12h or 7d.",
+)
+@yes_option
+@timeout_option
+def prune(older_than: timedelta, yes: bool, timeout: float) -> None:
+    """Delete the servers that have been in error or stopped for long."""
+    from ..client import Client
+
+    stale = Client().servers.stale(older_than)
+    if not stale:
+        note("There is nothing to prune.")
+        return
+    for service in stale:
+        note(f"{service.id}  {service.status.state.value:8}  {service.name}")
+    confirm_deletion(f"these {len(stale)} model servers", yes)
+    for service in stale:
+        with waiting(f"deleting {service.name}"):
+            service.delete(timeout=timeout)
+        click.echo(service.id)

@@ -1,0 +1,171 @@
+"""Keeping every server at its target: a loop for a container or a systemd unit.
+
+Each round looks at all servers and acts on those that are not where they were asked to be: one that died is started
+again, a stop or deletion that was interrupted is finished. The work itself is done by the same verbs and under the
+same leases as a person's, so that several watchers, and people beside them, never do a thing twice.
+
+A server that dies again and again is started less and less often, and after a few times no more: its row then says
+"Crash loop", until somebody deploys, updates, stops or starts it. All of that is read from the service's history, so
+that it is the same for every watcher and outlives them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+
+from ..errors import LeaseLostError, NotFoundError, StackkitError, StoreError
+from ..store import Database
+from ..store import services as rows
+from ..store.clock import now
+from . import leases
+from .config import ServiceState, Target
+from .servers import ModelServers
+from .service import Service
+
+MOST_RESTARTS = 5
+"""How often a server is started again within WINDOW before that is called a crash loop."""
+
+WINDOW = timedelta(minutes=10)
+
+LONGEST_PAUSE = timedelta(seconds=60)
+
+CRASH_LOOP = "Crash loop"
+"""How the message of a service begins that is not started any more."""
+
+_AT_ONCE = 8
+_TIMEOUT_SECONDS = 300.0
+
+
+class Act(StrEnum):
+    """What a watcher does about a service."""
+
+    RESTART = "restart"
+    STOP = "stop"
+    DELETE = "delete"
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The restarts of a service by watchers since somebody else last touched it."""
+
+    times: Sequence[datetime]
+    gave_up: bool
+
+    @classmethod
+    def of(cls, events: Sequence[Any]) -> Attempts:
+        """Read them from a history, oldest event first."""
+        times: list[datetime] = []
+        gave_up, by_watcher = False, False
+        for event in events:
+            if event["action"] == "watch":
+                by_watcher = event["outcome"] == "begun"
+                gave_up = gave_up or event["outcome"] == "gave up"
+                if by_watcher:
+                    times.append(event["at"])
+            elif event["outcome"] == "begun":
+                if not by_watcher:  # a person's
+                    times, gave_up = [], False
+                by_watcher = False
+        return cls(times, gave_up)
+
+
+def decide(target: Target, state: ServiceState, attempts: Attempts, clock: datetime) -> Act | None:
+    """What to do about a service that nobody is working on; None when it is where it should be, or not due yet."""
+    if target is Target.DELETED:
+        return Act.DELETE
+    if target is Target.INACTIVE:
+        return Act.STOP if state in (ServiceState.ACTIVE, ServiceState.ERROR) else None
+    if state not in (ServiceState.ERROR, ServiceState.INACTIVE) or attempts.gave_up:
+        return None
+    recent = [time for time in attempts.times if clock - time < WINDOW]
+    if len(recent) >= MOST_RESTARTS:
+        return Act.GIVE_UP
+    if recent and clock - recent[-1] < min(timedelta(seconds=2.0 ** (len(recent) - 1)), LONGEST_PAUSE):
+        return None
+    return Act.RESTART
+
+
+class Watcher:
+    """Looks at all servers of a database every ``interval`` seconds; ``report`` gets a line for all that it does."""
+
+    def __init__(self, database: Database, *, interval: float, report: Callable[[str], None]) -> None:
+        self._database = database
+        self._interval = interval
+        self._report = report
+        self._busy: set[str] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Watch until ``stop`` is set, then finish what has begun. A database that goes away is waited for."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stackkit-watch") as pool:
+            while not stop.is_set():
+                try:
+                    self.look(pool)
+                except StoreError as error:
+                    self._report(error.message)
+                stop.wait(self._interval)
+
+    def look(self, pool: ThreadPoolExecutor) -> None:
+        """One round: look at every server, and begin what is due in ``pool``."""
+        for service in ModelServers(self._database).find():
+            status = service.status
+            settled = status.target.value == status.state.value
+            if (
+                settled
+                or service.is_being_worked_on
+                or service.id in self._busy
+                or status.state is ServiceState.UNKNOWN
+            ):
+                continue
+            with self._database.read() as connection:
+                attempts = Attempts.of(rows.events(connection, service.id))
+                clock = connection.execute(select(now())).scalar_one()
+            act = decide(status.target, status.state, attempts, clock)
+            if act is not None:
+                self._busy.add(service.id)
+                pool.submit(self._do, act, service)
+
+    def _do(self, act: Act, service: Service) -> None:
+        try:
+            self._report(f"{act.value}: {service.name} ({service.id})")
+            if act is Act.GIVE_UP:
+                self._give_up(service)
+            elif act is Act.RESTART:
+                self._record_restart(service)
+                service.start(timeout=_TIMEOUT_SECONDS)
+            elif act is Act.STOP:
+                service.stop(timeout=_TIMEOUT_SECONDS)
+            else:
+                service.delete(timeout=_TIMEOUT_SECONDS)
+        except (LeaseLostError, NotFoundError):
+            pass  # somebody else has seen to it
+        except StackkitError as error:
+            self._report(f"{service.name}: {error.message.splitlines()[0]}")
+        finally:
+            self._busy.discard(service.id)
+
+    def _give_up(self, service: Service) -> None:
+        message = (
+            f"{CRASH_LOOP}: it was started {MOST_RESTARTS} times within {WINDOW.seconds // 60} minutes and did not "
+            f"stay up; it is not started again until somebody does. {service.status.message}"
+        )
+        with self._database.write() as connection:
+            row = rows.get(connection, service.id)
+            if row is not None and rows.observe(connection, row, {"state": ServiceState.ERROR, "message": message}):
+                rows.record_event(
+                    connection, row, actor=leases.actor(), action="watch", outcome="gave up", message=message
+                )
+
+    def _record_restart(self, service: Service) -> None:
+        with self._database.write() as connection:
+            row = rows.get(connection, service.id)
+            if row is not None:
+                rows.record_event(connection, row, actor=leases.actor(), action="watch", outcome="begun")

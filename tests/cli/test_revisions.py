@@ -1,0 +1,112 @@
+"""``models update | rollback | history | prune`` and ``model-deployer watch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from stackkit import Client
+from stackkit.cli.main import cli
+from stackkit.model_deployers.memory import MemoryModelDeployer
+from stackkit.stack import ComponentType
+
+FLAVOR = "stackkit.model_deployers.memory.MemoryModelDeployerFlavor"
+MODELS = ("model-deployer", "models")
+
+
+@pytest.fixture
+def deployer(tmp_path: Path) -> MemoryModelDeployer:
+    client = Client()
+    client.flavors.register(ComponentType.MODEL_DEPLOYER, FLAVOR)
+    client.register_component(ComponentType.MODEL_DEPLOYER, "memory", "memory", {"platform": str(tmp_path)})
+    loaded = client.model_deployer()
+    assert isinstance(loaded, MemoryModelDeployer)
+    loaded.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    return loaded
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*MODELS, *arguments])
+
+
+def printed(*arguments: str) -> Any:
+    result = run(*arguments, "--output", "json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("deployer")
+def test_an_update_a_rollback_and_their_history() -> None:
+    updated = printed("update", "iris", "--model-uri", "two", "-c", "replicas=3")
+    assert (updated["revision"], updated["model_uri"], updated["config"]["replicas"]) == (2, "two", 3)
+    back = printed("rollback", "iris")
+    assert (back["revision"], back["model_uri"], back["config"]["replicas"]) == (3, "one", 1)
+    assert printed("rollback", "iris", "--to", "2")["model_uri"] == "two"
+    assert [event["action"] for event in printed("history", "iris")][:3] == ["deploy", "start", "replace"]
+    assert [each["number"] for each in printed("history", "iris", "--revisions")] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("deployer")
+def test_a_failed_update_says_why_and_that_the_old_one_serves() -> None:
+    result = run("update", "iris", "-c", "behaviour=fail")
+    assert result.exit_code == 1
+    assert "it is broken" in result.stderr
+    assert printed("describe", "iris")["state"] == "active"
+    assert any("revision 1 serves again" in event["message"] for event in printed("history", "iris"))
+
+
+@pytest.mark.usefixtures("deployer")
+def test_a_revision_that_does_not_exist_is_refused() -> None:
+    result = run("rollback", "iris", "--to", "9")
+    assert result.exit_code == 1
+    assert "Hint: It has: 1." in result.stderr
+
+
+def test_the_history_outlives_the_server(deployer: MemoryModelDeployer) -> None:
+    service = deployer.get_model_server("iris")
+    service.delete()
+    assert printed("history", service.id)[-1]["action"] == "delete"
+
+
+def test_prune_deletes_what_is_stopped_for_long_enough(deployer: MemoryModelDeployer) -> None:
+    kept = deployer.deploy_model(model_name="other", model_uri="one", timeout=5)
+    stopped = deployer.get_model_server("iris").stop()
+    assert "nothing to prune" in run("prune", "--older-than", "1h").stderr
+    result = run("prune", "--older-than", "0s")
+    assert result.exit_code == 0
+    assert result.stdout == f"{stopped.id}\n"
+    assert [service.id for service in deployer.find_model_server()] == [kept.id]
+
+
+def test_a_duration_that_is_none_is_wrong_usage() -> None:
+    result = run("prune", "--older-than", "soon")
+    assert result.exit_code == 2
+    assert "30m" in result.stderr
+
+
+def test_watch_starts_again_what_was_killed_until_it_is_told_to_end(home: Path, tmp_path: Path) -> None:
+    client = Client()
+    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
+    (tmp_path / "model.py").write_text("def predict(data):\n    return [1]\n", encoding="utf-8")
+    service = client.model_deployer().deploy_model(model_name="m", model_uri=f"{tmp_path}/model.py:predict")
+    try:
+        command = [sys.executable, "-m", "stackkit", "model-deployer", "watch", "--interval", "0.1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as watching:
+            assert watching.stdout is not None
+            assert "Watching" in watching.stdout.readline()
+            pid = int(service.deployer.do_info(service)["PID"])
+            os.kill(pid, signal.SIGKILL)
+            assert watching.stdout.readline() == f"restart: m ({service.id})\n"
+            watching.send_signal(signal.SIGTERM)
+            assert watching.wait(60) == 0
+        assert service.refresh().is_running
+    finally:
+        service.delete()

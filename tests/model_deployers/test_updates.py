@@ -1,0 +1,92 @@
+"""Updates and rollbacks: every configuration that served is a revision, and a failed one leaves the old serving."""
+
+from __future__ import annotations
+
+import pytest
+
+from stackkit import Client
+from stackkit.errors import DeploymentError, InvalidConfigError, ModelError, NotFoundError
+from stackkit.model_deployers import Service, ServiceState
+from stackkit.model_deployers.memory import MemoryModelDeployer
+
+
+@pytest.fixture
+def service(deployer: MemoryModelDeployer) -> Service:
+    return deployer.deploy_model(model_name="iris", model_uri="one", replicas=2, timeout=5)
+
+
+def test_an_update_merges_with_what_is_stored(client: Client, deployer: MemoryModelDeployer, service: Service) -> None:
+    updated = deployer.update_model_server(service, model_uri="two", model_version="7", timeout=5)
+    assert (updated.uuid, updated.revision, updated.is_running) == (service.uuid, 2, True)
+    assert (updated.config["model_uri"], updated.config["replicas"]) == ("two", 2)
+    assert [(each["number"], each["model_uri"]) for each in client.servers.revisions(service.id)] == [
+        (1, "one"),
+        (2, "two"),
+    ]
+    assert deployer.find_model_server(model_version="7")
+
+
+def test_an_update_that_changes_nothing_makes_no_revision(deployer: MemoryModelDeployer, service: Service) -> None:
+    assert deployer.update_model_server(service, replicas=2, timeout=5).revision == 1
+    assert deployer.platform.starts == 1
+
+
+def test_an_update_cannot_rename(deployer: MemoryModelDeployer, service: Service) -> None:
+    with pytest.raises(InvalidConfigError, match="another name"):
+        deployer.update_model_server(service, model_name="other")
+    with pytest.raises(InvalidConfigError, match="'replica'"):
+        deployer.update_model_server(service, replica=3)
+    assert deployer.get_model_server(service).revision == 1
+
+
+@pytest.mark.all_databases
+@pytest.mark.parametrize("behaviour", ["fail", "crash"])
+def test_a_failed_update_leaves_the_old_one_serving_and_says_why(
+    client: Client, deployer: MemoryModelDeployer, service: Service, behaviour: str
+) -> None:
+    with pytest.raises(DeploymentError, match=r"broken|crashed"):
+        deployer.update_model_server(service, behaviour=behaviour, timeout=5)
+    seen = deployer.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.config["behaviour"]) == (True, 1, "run")
+    (restored,) = [each for each in client.servers.history(service.id) if each["action"] == "restore"]
+    assert "revision 1 serves again" in restored["message"]
+    assert [each["number"] for each in client.servers.revisions(service.id)] == [1]
+    assert deployer.get_model_server(service).is_running
+    assert deployer.update_model_server(service, model_uri="two", timeout=5).revision == 2
+
+
+def test_an_update_to_a_missing_model_changes_nothing(deployer: MemoryModelDeployer, service: Service) -> None:
+    with pytest.raises(ModelError):
+        deployer.update_model_server(service, model_uri="missing")
+    assert deployer.get_model_server(service).revision == 1
+    assert deployer.platform.starts == 1
+
+
+def test_a_service_in_error_keeps_the_configuration_it_was_given_last(deployer: MemoryModelDeployer) -> None:
+    with pytest.raises(DeploymentError):
+        deployer.deploy_model(model_name="iris", behaviour="fail", timeout=5)
+    with pytest.raises(DeploymentError):
+        deployer.deploy_model(model_name="iris", behaviour="crash", timeout=5, replace=True)
+    (service,) = deployer.find_model_server()
+    assert service.status.state is ServiceState.ERROR
+    assert service.config["behaviour"] == "crash"
+
+
+def test_a_rollback_serves_an_earlier_revision_as_a_new_one(
+    client: Client, deployer: MemoryModelDeployer, service: Service
+) -> None:
+    deployer.update_model_server(service, model_uri="two", timeout=5)
+    deployer.update_model_server(service, model_uri="three", timeout=5)
+    back = deployer.rollback_model_server(service, timeout=5)
+    assert (back.revision, back.config["model_uri"], back.is_running) == (4, "two", True)
+    first = deployer.rollback_model_server(service, to=1, timeout=5)
+    assert (first.revision, first.config["model_uri"]) == (5, "one")
+    assert len(client.servers.revisions(service.id)) == 5
+    with pytest.raises(NotFoundError, match="no such revision") as raised:
+        deployer.rollback_model_server(service, to=99)
+    assert "1, 2, 3, 4, 5" in str(raised.value.hint)
+
+
+def test_a_service_with_one_revision_has_nothing_to_go_back_to(deployer: MemoryModelDeployer, service: Service) -> None:
+    with pytest.raises(NotFoundError):
+        deployer.rollback_model_server(service)

@@ -1,0 +1,120 @@
+"""Breaking operations on purpose: a process that is killed at a chosen point, and what must be true afterwards.
+
+A module of its own because the processes that are killed import it too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stackkit import Client
+from stackkit.local.folders import ServerFolder
+from stackkit.model_deployers import BaseModelDeployer, ServiceState
+from stackkit.serving import claims
+from stackkit.store import Database
+
+
+class Points:
+    """The points at which an operation can be killed: around each transaction, and around each act of the flavor."""
+
+    def __init__(self, kill_at: int) -> None:
+        self.passed = 0
+        self._kill_at = kill_at
+
+    def reach(self) -> None:
+        self.passed += 1
+        if self.passed == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def put_into(self, deployer: BaseModelDeployer) -> None:
+        write = Database.write
+
+        @contextmanager
+        def around(database: Database) -> Iterator[Any]:
+            self.reach()
+            with write(database) as connection:
+                yield connection
+                self.reach()
+            self.reach()
+
+        Database.write = around  # type: ignore[method-assign]
+        for name in ("do_resolve", "do_prepare", "do_start", "do_stop", "do_delete", "do_discard"):
+            setattr(deployer, name, self._around(getattr(deployer, name)))
+        for owner, name in ((claims, "write_launch"), (ServerFolder, "terminate"), (ServerFolder, "remove")):
+            setattr(owner, name, self._around(getattr(owner, name)))
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def around(*arguments: Any, **options: Any) -> Any:
+            self.reach()
+            result = function(*arguments, **options)
+            self.reach()
+            return result
+
+        return around
+
+
+def truth(client: Client, home: Path) -> None:
+    """Compare what the table says after one look with what is on this machine.
+
+    Raises AssertionError for a server that no row names, and for a row that says other than what is.
+    """
+    services = {service.id: service for service in client.servers.find()}
+    folders = {path.name: ServerFolder(path) for path in (home / "services").glob("*")}
+    alive = {name for name, folder in folders.items() if folder.holder() is not None}
+    assert alive <= set(services), f"servers that no row names: {alive - set(services)}"
+    for service in services.values():
+        state = service.status.state
+        if state is ServiceState.ACTIVE:
+            assert service.id in alive, f"{service} says active, and nothing of it lives"
+            assert service.predict([[0]]) in ([1], [2])
+        elif state in (ServiceState.INACTIVE, ServiceState.ERROR):
+            assert service.id not in alive, f"{service} says {state.value}, and it lives"
+        else:
+            assert service.id in alive, f"{service} says {state.value}, and nobody is at it"
+
+
+Operation = Callable[[BaseModelDeployer, dict[str, str]], Any]
+NAMES = {"model_name": "iris", "pipeline_name": "training"}
+
+
+def deploy(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    deployer.deploy_model(**NAMES, model_uri=models["one"], timeout=60)
+
+
+def start(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    deployer.start_model_server("training/iris", timeout=60)
+
+
+def stop(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    deployer.stop_model_server("training/iris", timeout=60)
+
+
+def update(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    deployer.deploy_model(**NAMES, model_uri=models["two"], timeout=60, replace=True)
+
+
+def delete(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    for service in deployer.find_model_server(refresh=False):
+        deployer.delete_model_server(service, timeout=60)
+
+
+# what is done before, what is broken, and what is so once it was asked for again
+OPERATIONS: dict[str, tuple[list[Operation], Operation, ServiceState | None]] = {
+    "deploy": ([], deploy, ServiceState.ACTIVE),
+    "start": ([deploy, stop], start, ServiceState.ACTIVE),
+    "stop": ([deploy], stop, ServiceState.INACTIVE),
+    "update": ([deploy], update, ServiceState.ACTIVE),
+    "delete": ([deploy], delete, None),
+}
+
+
+def run(operation: str, models: dict[str, str], kill_at: int) -> None:
+    """What the killed process does. It ends by itself when ``kill_at`` lies beyond the last point."""
+    deployer = Client().model_deployer("local")
+    Points(kill_at).put_into(deployer)
+    OPERATIONS[operation][1](deployer, models)
