@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import RowMapping
 
@@ -26,6 +26,10 @@ from ..store import services as rows
 
 _RENEW_SECONDS = rows.LEASE_SECONDS / 3
 _POLL_SECONDS = (0.02, 0.5)
+_OUTAGE_SECONDS = 60.0
+_OUTAGE_POLL_SECONDS = (0.1, 2.0)
+
+Result = TypeVar("Result")
 
 
 def actor() -> str:
@@ -63,8 +67,7 @@ class Lease:
         self._done.set()
         self._renewer.join()
         if not self._lost:
-            with self.database.write() as connection:
-                rows.release_lease(connection, self.service_id, self.epoch)
+            _patiently(self._release)
 
     def check(self) -> None:
         """Raises LeaseLostError when the lease is known to be somebody else's."""
@@ -73,8 +76,7 @@ class Lease:
 
     def read(self) -> RowMapping:
         """The row as it is now. Raises LeaseLostError when it is gone."""
-        with self.database.read() as connection:
-            row = rows.get(connection, self.service_id)
+        row = _patiently(self._get)
         if row is None or row["lease_epoch"] != self.epoch:
             raise self._error()
         return row
@@ -82,13 +84,25 @@ class Lease:
     def write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
         """Change the row and, in the same transaction, its history (``action``, ``outcome``, ``state``, ``message``).
 
-        Raises LeaseLostError, and changes nothing, when the lease is somebody else's by now.
+        A database that goes away is waited for, a minute at most. Raises LeaseLostError, and changes nothing, when
+        the lease is somebody else's by now.
         """
+        _patiently(lambda: self._write(values, event))
+
+    def _write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None) -> None:
         with self.database.write() as connection:
             if not rows.write(connection, self.service_id, self.epoch, values):
                 raise self._error()
             if event is not None and (row := rows.get(connection, self.service_id)) is not None:
                 rows.record_event(connection, row, actor=actor(), **event)
+
+    def _get(self) -> RowMapping | None:
+        with self.database.read() as connection:
+            return rows.get(connection, self.service_id)
+
+    def _release(self) -> None:
+        with self.database.write() as connection:
+            rows.release_lease(connection, self.service_id, self.epoch)
 
     def _renew(self) -> None:
         while not self._done.wait(_RENEW_SECONDS):
@@ -107,6 +121,24 @@ class Lease:
             f"Another process has taken over the service {self.service_id}.",
             f"See what became of it: stackkit model-deployer models describe {self.service_id}.",
         )
+
+
+def _patiently(action: Callable[[], Result]) -> Result:
+    """Do something that changes nothing when it fails, again and again while the database is away.
+
+    What has begun outside must be written down, and stopping a server because nobody can be told of it would be worse
+    than waiting. Raises StoreError after a minute.
+    """
+    deadline = time.monotonic() + _OUTAGE_SECONDS
+    pause, longest = _OUTAGE_POLL_SECONDS
+    while True:
+        try:
+            return action()
+        except StoreError:
+            if time.monotonic() + pause >= deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, longest)
 
 
 def take(

@@ -28,7 +28,7 @@ def test_killed_at_each_point(
         for each in before:
             each(deployer, models)
         kill_at += 1
-        killed = processes.Process(target=run, args=(name, models, kill_at))
+        killed = processes.Process(target=run, args=(home, name, models, kill_at))
         killed.start()
         killed.join(120)
         if killed.exitcode == 0:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
-from stackkit.errors import DeploymentTimeoutError, LeaseLostError
-from stackkit.model_deployers import leases
+from stackkit.errors import DeploymentTimeoutError, LeaseLostError, StoreError
+from stackkit.model_deployers import Operation, leases
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.processes import ProcessIdentity
 from stackkit.store import Database
@@ -111,3 +113,48 @@ def test_it_renews_itself(database: Database, service_id: str, monkeypatch: pyte
 
 def test_a_service_that_is_gone_has_none(database: Database) -> None:
     assert leases.take(database, "00000000-0000-0000-0000-000000000000", time.monotonic()) is None
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Have the database be away from the next write on, for a while."""
+
+    def begin(seconds: float) -> None:
+        back = time.monotonic() + seconds
+        write = Database.write
+
+        @contextmanager
+        def away(database: Database) -> Iterator[Connection]:
+            if time.monotonic() < back:
+                raise StoreError("The database is away.")
+            with write(database) as connection:
+                yield connection
+
+        monkeypatch.setattr(Database, "write", away)
+
+    return begin
+
+
+def test_what_has_begun_is_written_down_when_the_database_is_back(
+    deployer: MemoryModelDeployer, outage: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = deployer.do_start
+
+    def lose_the_database(operation: Operation) -> None:
+        outage(0.3)
+        start(operation)
+
+    monkeypatch.setattr(deployer, "do_start", lose_the_database)
+    service = deployer.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    assert service.is_running
+    assert deployer.platform.starts == 1
+
+
+def test_a_database_that_stays_away_is_told(
+    database: Database, service_id: str, outage: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_OUTAGE_SECONDS", 0.2)
+    lease = take(database, service_id)
+    outage(60)
+    with pytest.raises(StoreError, match="away"):
+        lease.write({"message": "never"})

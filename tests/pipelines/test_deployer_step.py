@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from pydantic import SecretStr
 
-from stackkit import get_step_context, pipeline, step
+from stackkit import Client, get_step_context, pipeline, step
 from stackkit.errors import AlreadyExistsError, DeploymentError, InvalidConfigError, NotFoundError, PipelineError
 from stackkit.model_deployers import BaseModelDeployer, ServiceConfig
-from stackkit.model_deployers.memory import MemoryServiceConfig
+from stackkit.model_deployers.memory import MemoryModelDeployerFlavor, MemoryServiceConfig
 from stackkit.pipelines import Artifact, PipelineRun, model_deployer_step
+from stackkit.stack import ComponentType
+from stackkit.store import Database
 
 
 class Constant:
@@ -82,6 +86,33 @@ def test_its_output_is_a_configuration_that_can_be_deployed_again(memory_deploye
     service = memory_deployer.deploy_model(config)
     assert service.config == config
     assert service.name == "training/model_deployer_step/iris"
+
+
+class SecretiveServiceConfig(MemoryServiceConfig):
+    token: SecretStr
+
+
+class SecretiveFlavor(MemoryModelDeployerFlavor):
+    NAME = "secretive"
+    service_config_class = SecretiveServiceConfig
+
+
+def test_its_output_holds_no_secret(active_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flavor_for_tests", sys.modules[__name__])
+    client = Client()
+    client.flavors.register(ComponentType.MODEL_DEPLOYER, "flavor_for_tests.SecretiveFlavor")
+    client.register_component(ComponentType.MODEL_DEPLOYER, "mine", "secretive", {"platform": "secretive"})
+
+    @pipeline
+    def flow() -> None:
+        model_deployer_step(train(1), "iris", service_fields={"token": "hunter2"})
+
+    output = flow().steps["model_deployer_step"].outputs["service"]
+    assert "hunter2" not in Path(output.uri).read_text(encoding="utf-8")
+    config = output.load()
+    again = client.model_deployer().deploy_model(config)
+    assert again.revision == 1  # the reference still stands for the same value
+    assert "hunter2" not in repr(again.as_dict())
 
 
 def test_a_later_step_gets_the_configuration(memory_deployer: BaseModelDeployer) -> None:

@@ -125,6 +125,15 @@ def test_frames_come_back(frame: pd.DataFrame, name: str, tmp_path: Path, databa
     pd.testing.assert_frame_equal(back, frame, check_exact=True)
 
 
+def test_none_in_a_frame_does_not_become_nan_or_nan_none(tmp_path: Path, database: Database) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    frame = pd.DataFrame({"a": pd.Series([None, math.nan], dtype=object)})
+    back = round_trip(frame, folder, database)[1]
+    assert back["a"][0] is None
+    assert isinstance(back["a"][1], float)
+
+
 def test_a_frames_own_attributes_come_back(tmp_path: Path, database: Database) -> None:
     folder = tmp_path / "one"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import uuid
@@ -36,28 +37,33 @@ def add_deployer(database: Database, name: str) -> str:
     return deployer_id
 
 
+def values_of(deployer_id: str, **changes: Any) -> dict[str, Any]:
+    service_id = str(uuid.uuid4())
+    return {
+        "id": service_id,
+        "identity": service_id,
+        "deployer_id": deployer_id,
+        "flavor": "local",
+        **dict.fromkeys(NAMES, "iris"),
+        "config": {"model_name": "iris"},
+        "source": {"uri": "/model", "digest": "sha256:1"},
+        "target": "active",
+        "state": "pending_startup",
+        "message": "",
+        "details": {},
+        **changes,
+    }
+
+
 @pytest.fixture
 def make(database: Database, deployer_id: str) -> Make:
-    """Add a service leased to "owner"; returns its UUID."""
+    """Add a service leased to "owner"; returns its UUID, or nothing when its identity is there."""
 
     def make(**changes: Any) -> str:
-        service_id = changes.get("id") or str(uuid.uuid4())
-        values = {
-            "id": service_id,
-            "identity": service_id,
-            "deployer_id": deployer_id,
-            "flavor": "local",
-            **dict.fromkeys(NAMES, "iris"),
-            "config": {"model_name": "iris"},
-            "source": {"uri": "/model", "digest": f"sha256:{service_id}"},
-            "target": "active",
-            "state": "pending_startup",
-            "message": "",
-            "details": {},
-            **changes,
-        }
+        values = values_of(**{"deployer_id": deployer_id, **changes})
         with database.write() as connection:
-            return service_id if rows.insert_service(connection, values, "owner") else ""
+            inserted = rows.insert_service(connection, values, "owner")
+        return values["id"] if inserted else ""
 
     return make
 
@@ -95,9 +101,9 @@ def test_a_service_begins_leased_with_its_first_revision(database: Database, mak
     with database.read() as connection:
         (revision,) = rows.revisions(connection, service_id)
         assert (revision["number"], revision["source"]["uri"]) == (1, "/model")
-        assert rows.digest_is_used(connection, f"sha256:{service_id}")
-        assert not rows.digest_is_used(connection, "sha256:other")
-        by_identity = rows.get_by_identity(connection, service_id)
+        assert rows.digest_is_used(connection, "sha256:1")
+        assert not rows.digest_is_used(connection, "sha256:2")
+        by_identity = rows.get_by_identity(connection, service_id)  # which is the identity here
         assert by_identity is not None
         assert by_identity["id"] == service_id
         assert rows.get_by_identity(connection, "other") is None
@@ -111,25 +117,18 @@ def test_an_identity_names_one_service(database: Database, make: Make) -> None:
         assert len(rows.revisions(connection, first)) == 1
 
 
-def test_a_conflict_leaves_the_rest_of_the_transaction_alone(database: Database, make: Make) -> None:
-    first = make(identity="same")
+def test_a_conflict_leaves_the_rest_of_the_transaction_alone(database: Database, make: Make, deployer_id: str) -> None:
+    make(identity="same")
+    values = values_of(deployer_id, identity="same")
     with database.write() as connection:
-        values = {**get(database, first), "id": str(uuid.uuid4())}
-        values = {name: value for name, value in values.items() if name in services.c}
-        assert not rows.insert_service(connection, {**values, "identity": "same"} | _unstamped(values), "other")
+        assert not rows.insert_service(connection, values, "other")
         rows.record_event(connection, values, actor="ann", action="deploy", outcome="refused")
     with database.read() as connection:
         assert len(rows.events(connection, values["id"])) == 1
 
 
-def _unstamped(values: dict[str, Any]) -> dict[str, Any]:
-    for name in ("lease_expires", "state_since", "created", "updated"):
-        values.pop(name)
-    return values
-
-
 def test_a_service_of_a_deployer_that_is_gone_is_refused(make: Make) -> None:
-    with pytest.raises(NotFoundError, match="deployer .* has been deleted"):
+    with pytest.raises(NotFoundError, match="has been deleted"):
         make(deployer_id=str(uuid.uuid4()))
 
 
@@ -190,12 +189,11 @@ def test_a_filter_includes_and_excludes(database: Database, make: Make, name: st
         assert not rows.page(connection, {name: "neither"}, limit=10)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_names_are_compared_byte_by_byte(database: Database, make: Make, name: str) -> None:
-    make(**{name: "iris"})
+def test_names_are_compared_byte_by_byte(database: Database, make: Make) -> None:
+    make()
     with database.read() as connection:
-        for like in ("Iris", "IRIS", "ïris", "iri%", "iris_"):
-            assert not rows.page(connection, {name: like}, limit=10), like
+        for name, like in itertools.product(NAMES, ("Iris", "IRIS", "ïris", "iri%", "iris_")):
+            assert not rows.page(connection, {name: like}, limit=10), (name, like)
 
 
 def test_filters_are_combined(database: Database, make: Make) -> None:

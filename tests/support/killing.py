@@ -5,7 +5,9 @@ A module of its own because the processes that are killed import it too.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from stackkit import Client
+from stackkit.errors import StackkitError
 from stackkit.local.folders import ServerFolder
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
 from stackkit.serving import claims
+from stackkit.settings import Settings
 from stackkit.store import Database
 
 
@@ -113,8 +117,34 @@ OPERATIONS: dict[str, tuple[list[Operation], Operation, ServiceState | None]] = 
 }
 
 
-def run(operation: str, models: dict[str, str], kill_at: int) -> None:
+def deployer_of(home: Path) -> BaseModelDeployer:
+    """The local deployer of a home. The environment is that of the first test that asked for a process."""
+    return Client(Settings(home, f"sqlite:///{home / 'stackkit.db'}")).model_deployer("local")
+
+
+def run(home: Path, operation: str, models: dict[str, str], kill_at: int) -> None:
     """What the killed process does. It ends by itself when ``kill_at`` lies beyond the last point."""
-    deployer = Client().model_deployer("local")
+    deployer = deployer_of(home)
     Points(kill_at).put_into(deployer)
     OPERATIONS[operation][1](deployer, models)
+
+
+def operate_at_random(home: Path, models: dict[str, str], seed: int) -> None:
+    """Deploy, replace, start, stop and delete a few services for ever. What is refused or overtaken is part of it."""
+    chance = random.Random(seed)
+    deployer = deployer_of(home)
+    while True:
+        name = chance.choice(["red", "green", "blue"])
+        verb = chance.choice(["deploy", "deploy", "replace", "start", "stop", "delete", "list"])
+        with contextlib.suppress(StackkitError):
+            if verb in ("deploy", "replace"):
+                model = models[chance.choice(sorted(models))]
+                deployer.deploy_model(model_name=name, model_uri=model, replace=verb == "replace", timeout=30)
+            elif verb == "start":
+                deployer.start_model_server(name, timeout=30)
+            elif verb == "stop":
+                deployer.stop_model_server(name, timeout=30)
+            elif verb == "delete":
+                deployer.delete_model_server(name, timeout=30)
+            else:
+                list(deployer.find_model_server())
