@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from stackkit import Client
 from stackkit.settings import Settings
 from stackkit.store import Database
+from stackkit.store import database as database_room
+from stackkit.store.tables import metadata
 
 SERVERS = {
     "postgresql": ("STACKKIT_TEST_POSTGRESQL_URL", "postgresql+psycopg://stackkit:stackkit@127.0.0.1:55432/stackkit"),
@@ -28,40 +30,81 @@ def require(part: str, reason: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of this test's own, in place of the developer's."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of this test's own, in place of the developer's; what was opened by default is closed at the end."""
     for name in [name for name in os.environ if name.startswith("STACKKIT_") and "_TEST_" not in name]:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("STACKKIT_HOME", str(folder))
-    return folder
+    opened: list[Engine] = []
+
+    def open_and_note(settings: Settings) -> Engine:
+        opened.append(make_engine(settings))
+        return opened[-1]
+
+    make_engine = database_room._make_engine
+    monkeypatch.setattr(database_room, "_make_engine", open_and_note)
+    monkeypatch.setattr(database_room, "_databases", {})
+    yield folder
+    for engine in opened:
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[Callable[[str], str]]:
+    """Makes an empty database on the server of a kind and gives its URL; all of them are dropped at the end."""
+    made: list[tuple[Engine, str, str]] = []
+
+    def make(kind: str) -> str:
+        variable, usual = SERVERS[kind]
+        server = create_engine(os.environ.get(variable, usual), isolation_level="AUTOCOMMIT")
+        name = f"stackkit_test_{uuid.uuid4().hex}"
+        try:
+            with server.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+        except Exception as error:
+            server.dispose()
+            require(kind, f"no {kind} server answers ({type(error).__name__}); set {variable}")
+        made.append((server, kind, name))
+        return server.url.set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    for server, kind, name in made:
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name}{' WITH (FORCE)' if kind == 'postgresql' else ''}"))
+        server.dispose()
+
+
+@pytest.fixture(scope="session")
+def emptied_url(server_url: Callable[[str], str]) -> Callable[[str], str]:
+    """Gives the URL of a database that has the schema and no rows: one for all tests, emptied each time."""
+    urls: dict[str, str] = {}
+
+    def empty(kind: str) -> str:
+        if kind not in urls:
+            urls[kind] = server_url(kind)
+            return urls[kind]
+        engine = create_engine(urls[kind])
+        with engine.begin() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+        engine.dispose()
+        return urls[kind]
+
+    return empty
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
-    """The URL of an empty database; parametrised by ``database`` over the kinds."""
+def database_url(request: pytest.FixtureRequest, home: Path) -> str:
+    """The URL of an empty database; the marker ``all_databases`` gives each kind in turn."""
     kind = getattr(request, "param", "sqlite")
     if kind == "sqlite":
-        yield f"sqlite:///{home / 'stackkit.db'}"
-        return
-    variable, usual = SERVERS[kind]
-    server = create_engine(os.environ.get(variable, usual), isolation_level="AUTOCOMMIT")
-    name = f"stackkit_test_{uuid.uuid4().hex}"
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except Exception as error:
-        server.dispose()
-        require(kind, f"no {kind} server answers ({type(error).__name__}); set {variable}")
-    try:
-        yield server.url.set(database=name).render_as_string(hide_password=False)
-    finally:
-        with server.connect() as connection:
-            if kind == "postgresql":
-                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-            else:
-                connection.execute(text(f"DROP DATABASE {name}"))
-        server.dispose()
+        return f"sqlite:///{home / 'stackkit.db'}"
+    # making the schema anew takes a server a second: only those who look at that themselves wait for it
+    shared = "database" in request.fixturenames and not request.node.get_closest_marker("own_database")
+    source = "emptied_url" if shared else "server_url"
+    url: str = request.getfixturevalue(source)(kind)
+    return url
 
 
 @pytest.fixture
@@ -73,13 +116,13 @@ def settings(database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Settings.load()
 
 
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
+@pytest.fixture(name="database")
+def _database(settings: Settings) -> Iterator[Database]:
     """An empty database with the schema in it."""
-    database = Database(settings)
-    database.upgrade()
-    yield database
-    database.close()
+    opened = Database(settings)
+    opened.upgrade()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

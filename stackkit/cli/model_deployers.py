@@ -10,7 +10,10 @@ from .groups import Group
 _LAZY = {
     "flavor": ("stackkit.cli.flavors:flavor", "See and add flavors: what a deployer can deploy to."),
     "models": ("stackkit.cli.models:models", "Deploy models and manage their servers."),
-    "watch": ("stackkit.cli.upkeep:watch", "Keep every server at its target, in the foreground."),
+    "watch": (
+        "stackkit.cli.upkeep:watch",
+        "Keep every server at its target, in the foreground, until Ctrl-C or SIGTERM.",
+    ),
 }
 
 

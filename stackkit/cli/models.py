@@ -61,8 +61,14 @@ _MARKS = {
 
 _LAZY = {
     "update": ("stackkit.cli.revisions:update", "Give a server a new revision: what is not named stays as it is."),
-    "rollback": ("stackkit.cli.revisions:rollback", "Have an earlier revision serve again."),
-    "history": ("stackkit.cli.revisions:history", "Show what happened to a server."),
+    "rollback": (
+        "stackkit.cli.revisions:rollback",
+        "Have an earlier revision serve again, configuration and bytes, as a new one.",
+    ),
+    "history": (
+        "stackkit.cli.revisions:history",
+        "Show what happened to a server, by its whole UUID also when it is gone.",
+    ),
     "prune": ("stackkit.cli.upkeep:prune", "Delete the servers that have been in error or stopped for long."),
 }
 

@@ -29,7 +29,14 @@ class Duration(click.ParamType[timedelta]):
 
 
 @click.command("watch")
-@click.option("--interval", type=click.FloatRange(min=0.1), default=5, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait between two looks.",
+)
 def watch(interval: float) -> None:
     """Keep every server at its target, in the foreground, until Ctrl-C or SIGTERM.
 

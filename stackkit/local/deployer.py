@@ -156,7 +156,7 @@ class LocalModelDeployer(BaseModelDeployer):
         if state.phase in (Phase.STOPPING, Phase.STOPPED):
             return _STOPPING
         if state.phase is Phase.FAILED:
-            return Observation(ServiceState.ERROR, state.error or "", revision=state.revision)
+            return _failed(folder, state)
         return _serving(state)
 
 
@@ -177,14 +177,18 @@ def _serving(state: ServerState) -> Observation:
 def _ended(folder: ServerFolder, state: ServerState | None) -> Observation:
     """What to say of a server that should run and whose supervisor does not live."""
     if state is not None and state.phase is Phase.FAILED:
-        error = state.error or "it failed"
-        launch = folder.launch()
-        if error.endswith("is taken") and launch is not None and (who := who_listens(launch.port)):
-            error = f"{error} by {who}: choose another with port=…, or stop that"
-        return Observation(ServiceState.ERROR, error, revision=state.revision)
+        return _failed(folder, state)
     if state is not None and state.phase in (Phase.STOPPING, Phase.STOPPED):
         return Observation(ServiceState.INACTIVE, "Somebody ended its process.")
     return Observation(ServiceState.INACTIVE, "Its process was killed, or this machine was started anew.")
+
+
+def _failed(folder: ServerFolder, state: ServerState) -> Observation:
+    error = state.error or "it failed"
+    launch = folder.launch()
+    if error.endswith("is taken") and launch is not None and (who := who_listens(launch.port)):
+        error = f"{error} by {who}: choose another with port=…, or stop that"
+    return Observation(ServiceState.ERROR, error, revision=state.revision)
 
 
 def _revision(folder: ServerFolder, state: ServerState | None) -> int | None:

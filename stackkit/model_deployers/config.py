@@ -42,6 +42,8 @@ class ServiceConfig(Config):
     name one service of a deployer. ``run_name`` is a label: a new value alone makes no new revision.
     """
 
+    model_config = ConfigDict(str_strip_whitespace=True)  # MySQL takes "iris " for "iris"
+
     model_name: str = Field(min_length=1, max_length=255, description="The model's name.")
     model_uri: str = Field(default="", description="Where the model is: a path or a URI.")
     model_version: str | None = Field(default=None, max_length=255, description="The model's version.")

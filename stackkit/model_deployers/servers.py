@@ -344,7 +344,7 @@ def _split_filters(
     for name, value in filters.items():
         if value is None:
             continue
-        if name in SERVICE_FILTERS and name != "state":
+        if name in SERVICE_FILTERS:
             columns[name] = value
         elif name in config_class.model_fields or config_class is UntypedServiceConfig:
             others[name] = value

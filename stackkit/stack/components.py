@@ -42,6 +42,11 @@ class ComponentType(StrEnum):
         return self.value.replace("_", " ")
 
     @property
+    def with_article(self) -> str:
+        """As it is written where any one will do."""
+        return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.label}"
+
+    @property
     def command(self) -> str:
         """As it is written on the command line."""
         return self.value.replace("_", "-")
@@ -119,7 +124,7 @@ def check_name(name: str, what: str) -> None:
     """Raises InvalidConfigError for a name that a command line or a URL could not hold."""
     if not _NAME.fullmatch(name):
         raise InvalidConfigError(
-            f"{name!r} cannot name a {what}.",
+            f"{name!r} cannot name {what}.",
             "Use letters, digits, '.', '-' and '_', beginning with a letter or digit.",
         )
 
@@ -135,7 +140,7 @@ class ComponentStore:
         self, component_type: ComponentType, name: str, flavor: Flavor, attributes: Mapping[str, Any]
     ) -> ComponentRecord:
         """Keep a component. Raises InvalidConfigError for wrong attributes and AlreadyExistsError for a taken name."""
-        check_name(name, component_type.label)
+        check_name(name, component_type.with_article)
         component_id = str(uuid.uuid4())
         try:
             with self._database.write() as connection:
@@ -191,7 +196,7 @@ class ComponentStore:
         return self.get(component_type, name)
 
     def rename(self, component_type: ComponentType, name: str, new_name: str) -> ComponentRecord:
-        check_name(new_name, component_type.label)
+        check_name(new_name, component_type.with_article)
         try:
             with self._database.write() as connection:
                 row = find(connection, component_type, name)
@@ -285,6 +290,6 @@ def _has_servers(name: str, what: str) -> InUseError:
 
 def _taken(component_type: ComponentType, name: str) -> AlreadyExistsError:
     return AlreadyExistsError(
-        f"There is a {component_type.label} {name!r} already.",
+        f"There is {component_type.with_article} {name!r} already.",
         f"Choose another name, or change it: stackkit {component_type.command} update {name}.",
     )

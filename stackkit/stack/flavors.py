@@ -143,7 +143,7 @@ class FlavorRegistry:
                 )
         except IntegrityError:
             raise AlreadyExistsError(
-                f"There is a {component_type.label} flavor {flavor.name!r} already.",
+                f"There is {component_type.with_article} flavor {flavor.name!r} already.",
                 f"Delete it first: stackkit {component_type.command} flavor delete {flavor.name}.",
             ) from None
         return entry
@@ -189,8 +189,10 @@ def _load(source: str, component_type: ComponentType, name: str, folder: str | N
     loaded = _import(source, name)
     if not (isinstance(loaded, type) and issubclass(loaded, Flavor)):
         raise FlavorError(f"{source} is no flavor.", "Derive it from stackkit.stack.Flavor.")
+    if not (hasattr(loaded, "TYPE") and hasattr(loaded, "NAME")):
+        raise FlavorError(f"{source} has no TYPE or no NAME.", "Derive it from the flavor of its type, and name it.")
     if loaded.TYPE is not component_type:
-        raise FlavorError(f"{source} is a {loaded.TYPE.label} flavor, not a {component_type.label} flavor.")
+        raise FlavorError(f"{source} is {loaded.TYPE.with_article} flavor, not {component_type.with_article} flavor.")
     return loaded()
 
 

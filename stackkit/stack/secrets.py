@@ -24,7 +24,7 @@ from ..errors import AlreadyExistsError, InUseError, InvalidConfigError, NotFoun
 from ..settings import ENV_SECRET_KEY, Settings, write_atomically
 from ..store import Database
 from ..store.clock import now
-from ..store.tables import components, meta, secrets, services
+from ..store.tables import components, meta, secrets, service_revisions, services
 from . import configs
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _MAKE_KEY = "python -c 'from cryptography.fernet import Fernet; print(Fernet.gen
 class Secret:
     """A secret as it may be shown: its name and its keys, never its values.
 
-    ``keys`` is empty in a list made without the key that decrypts them.
+    ``keys`` is empty in a list where it cannot be decrypted.
     """
 
     name: str
@@ -77,10 +77,7 @@ class SecretStore:
         with self._database.read() as connection:
             query = select(secrets).where(secrets.c.owner.is_(None)).order_by(secrets.c.name)
             rows = connection.execute(query).mappings().all()
-            try:
-                return [self._shown(connection, row) for row in rows]
-            except SecretError:
-                return [Secret(row["name"], [], row["created"], row["updated"]) for row in rows]
+            return [self._listed(connection, row) for row in rows]
 
     def get(self, name: str) -> Secret:
         """Raises NotFoundError, and SecretError when the key does not fit."""
@@ -105,9 +102,13 @@ class SecretStore:
                 if merged.pop(key, None) is None:
                     raise NotFoundError(f"The secret {name!r} has no key {key!r}.", f"It has: {', '.join(merged)}.")
             if not merged:
-                raise InvalidConfigError("A secret needs at least one value.", f"stackkit secret delete {name}")
+                raise InvalidConfigError(
+                    "A secret needs at least one value.", f"To be rid of it: stackkit secret delete {name}."
+                )
             if users := _users(connection, name, remove):
-                raise InUseError(f"A key is used by {', '.join(users)}.", "Change or delete those first.")
+                raise InUseError(
+                    f"The secret {name!r} has keys that {', '.join(users)} still uses.", "Change or delete that first."
+                )
             connection.execute(
                 update(secrets)
                 .where(secrets.c.id == row["id"])
@@ -184,6 +185,12 @@ class SecretStore:
             )
         )
 
+    def _listed(self, connection: Connection, row: Any) -> Secret:
+        try:
+            return self._shown(connection, row)
+        except SecretError:
+            return Secret(row["name"], [], row["created"], row["updated"])
+
     def _shown(self, connection: Connection, row: Any) -> Secret:
         keys = sorted(self._decrypt(connection, row["ciphertext"]))
         return Secret(row["name"], keys, row["created"], row["updated"])
@@ -249,15 +256,19 @@ def _find(connection: Connection, name: str) -> Any:
 
 def _users(connection: Connection, name: str, keys: Collection[str] | None = None) -> list[str]:
     """Who refers to the secret, or to one of these ``keys`` of it."""
-    return [
-        f"{kind} {row.name!r}"
-        for kind, column, config in (
-            ("the component", components.c.name, components.c.config),
-            ("the service", services.c.service_name, services.c.config),
-        )
-        for row in connection.execute(select(column.label("name"), config.label("config")))
+    revisions = service_revisions.join(services, services.c.id == service_revisions.c.service_id)
+    everybody = (
+        ("the component", select(components.c.name, components.c.config)),
+        # earlier revisions too: a rollback needs theirs
+        ("the service", select(services.c.service_name, service_revisions.c.config).select_from(revisions)),
+    )
+    found = [
+        f"{kind} {row[0]!r}"
+        for kind, query in everybody
+        for row in connection.execute(query)
         if any(secret == name and (keys is None or key in keys) for secret, key in configs.references(row.config))
     ]
+    return list(dict.fromkeys(found))
 
 
 def _check_values(values: Mapping[str, str], *, may_be_empty: bool = False) -> None:

@@ -44,7 +44,7 @@ class StackStore:
 
         Raises NotFoundError for a component that does not exist and AlreadyExistsError for a taken name.
         """
-        check_name(name, "stack")
+        check_name(name, "a stack")
         defaults = {kind: self.get(DEFAULT_STACK).components[kind].name for kind in _OF_DEFAULT if kind not in parts}
         try:
             with self._database.write() as connection:
@@ -79,7 +79,7 @@ class StackStore:
             row = _find(connection, name)
             if row["name"] == DEFAULT_STACK and (needed := sorted(remove.intersection(_OF_DEFAULT) - parts.keys())):
                 raise InUseError(
-                    f"The stack {DEFAULT_STACK!r} always has an {needed[0].label}: other stacks are made from it.",
+                    f"The stack {DEFAULT_STACK!r} always has {needed[0].with_article}: other stacks are made from it.",
                     f"Put another in its place: stackkit stack update {DEFAULT_STACK} --{needed[0].command} NAME.",
                 )
             for kind in {*parts, *remove}:
@@ -95,7 +95,7 @@ class StackStore:
 
     def rename(self, name: str, new_name: str) -> Stack:
         """Raises NotFoundError, AlreadyExistsError for a taken name, and InUseError for ``default``."""
-        check_name(new_name, "stack")
+        check_name(new_name, "a stack")
         try:
             with self._database.write() as connection:
                 row = _find(connection, name)

@@ -38,7 +38,7 @@ LEASE_SECONDS = 30.0
 
 _FREE = or_(services.c.lease_owner.is_(None), services.c.lease_expires < now())
 
-_BROAD = ("deployer_id", "flavor", "state")  # what many services share, from the broadest
+_BROAD = ("deployer_id", "flavor", "running")  # what many services share, from the broadest
 
 
 class likely(FunctionElement[bool]):  # noqa: N801 - reads as the SQL function it is
@@ -161,16 +161,12 @@ def page(
     """One page of services, newest first: those whose columns equal ``filters``.
 
     ``before`` is the ``(created, id)`` of the last row of the page before. Each filter has an index in this order,
-    so that a page costs the same however many services there are; ``running=False`` is no filter of its own to an
-    index, and looks at every service that the others let through.
+    so that a page costs the same however many services there are.
     """
     query = _select().order_by(services.c.created.desc(), services.c.id.desc()).limit(limit)
     conditions = {column: services.c[column] == value for column, value in filters.items()}
-    if running is True:
-        conditions["state"] = services.c.state == "active"
-        query = query.where(services.c.unknown_since.is_(None))
-    elif running is False:
-        query = query.where(or_(services.c.state != "active", services.c.unknown_since.is_not(None)))
+    if running is not None:
+        conditions["running"] = services.c.running == int(running)
     broad = [column for column in _BROAD if column in conditions]
     if len(broad) == len(conditions):
         broad = broad[:-1]

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Column,
+    Computed,
     ForeignKey,
     Index,
     Integer,
@@ -113,6 +114,8 @@ secrets = Table(
     **OPTIONS,
 )
 
+RUNNING = "CASE WHEN state = 'active' AND unknown_since IS NULL THEN 1 ELSE 0 END"
+
 services = Table(
     "service",
     metadata,
@@ -138,6 +141,8 @@ services = Table(
     Column("platform_id", String(255)),
     Column("platform_name", String(255)),
     Column("unknown_since", Timestamp),
+    # what ``find_model_server(running=…)`` asks for, as one column so that it can have an index
+    Column("running", Integer, Computed(RUNNING, persisted=True)),
     Column("unknown_reason", Text),
     Column("lease_owner", Text),
     Column("lease_expires", Timestamp),
@@ -156,7 +161,7 @@ SERVICE_FILTERS = (
     "pipeline_name",
     "pipeline_step_name",
     "run_name",
-    "state",
+    "running",
 )
 Index("ix_service_created_id", services.c.created, services.c.id)
 for _filter in SERVICE_FILTERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from stackkit.stack import ComponentConfig, ComponentType, Flavor
 
@@ -14,7 +14,7 @@ class RemoteConfig(ComponentConfig):
     replicas: int = 1
     token: SecretStr | None = None
     password: SecretStr | None = None
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
 
 
 class RemoteFlavor(Flavor):

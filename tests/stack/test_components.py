@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, select, text
 
 from stackkit import Client
 from stackkit.errors import AlreadyExistsError, InUseError, InvalidConfigError, NotFoundError, SecretError
@@ -26,10 +26,13 @@ def store(database: Database) -> ComponentStore:
     return ComponentStore(database)
 
 
-def private_values(database: Database, remote: Flavor, name: str = "prod") -> Any:
+def config_of(database: Database, remote: Flavor, name: str = "prod") -> Any:
     """The configuration as the component itself sees it."""
-    record = ComponentStore(database).get(DEPLOYER, name)
-    return StackComponent(record, remote, database).config if record else None
+
+    class Component(StackComponent):
+        TYPE = DEPLOYER
+
+    return Component(ComponentStore(database).get(DEPLOYER, name), remote, database).config
 
 
 def private_secrets(database: Database) -> list[str]:
@@ -54,11 +57,6 @@ def add_service(database: Database, deployer_id: str) -> None:
     }
     with database.write() as connection:
         assert rows.insert_service(connection, values, "owner")
-
-
-@pytest.fixture(autouse=True)
-def typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StackComponent, "TYPE", DEPLOYER, raising=False)
 
 
 @pytest.mark.all_databases
@@ -87,7 +85,7 @@ def test_a_taken_name(store: ComponentStore, remote: Flavor, database: Database)
     ):
         with pytest.raises(AlreadyExistsError, match="prod"):
             act()
-    assert private_values(database, remote).token.get_secret_value() == "first"
+    assert config_of(database, remote).token.get_secret_value() == "first"
     assert len(private_secrets(database)) == 1
 
 
@@ -112,7 +110,7 @@ def test_a_secret_attribute_is_kept_apart(store: ComponentStore, database: Datab
     assert "hunter" not in json.dumps(record.config)
     assert record.shown_config["token"] == MASK
     assert record.shown_config["headers"] == {"X-Key: 1": MASK}
-    config = private_values(database, remote)
+    config = config_of(database, remote)
     assert config.token.get_secret_value() == "hunter2"
     assert config.headers["X-Key: 1"].get_secret_value() == "hunter3"
     assert SecretStore(database).list() == []  # no business of the user's
@@ -123,17 +121,17 @@ def test_a_secret_attribute_is_kept_apart(store: ComponentStore, database: Datab
 def test_a_change_of_one_secret_leaves_the_other(store: ComponentStore, database: Database, remote: Flavor) -> None:
     store.register(DEPLOYER, "prod", remote, {"token": "t1", "password": "p1"})
     store.update(DEPLOYER, "prod", remote, {"token": "t2"})
-    config = private_values(database, remote)
+    config = config_of(database, remote)
     assert (config.token.get_secret_value(), config.password.get_secret_value()) == ("t2", "p1")
     store.update(DEPLOYER, "prod", remote, {"replicas": 2})
-    config = private_values(database, remote)
+    config = config_of(database, remote)
     assert (config.token.get_secret_value(), config.password.get_secret_value()) == ("t2", "p1")
 
 
 def test_a_secret_that_is_taken_back_is_gone(store: ComponentStore, database: Database, remote: Flavor) -> None:
     record = store.register(DEPLOYER, "prod", remote, {"token": "t1", "password": "p1"})
     store.update(DEPLOYER, "prod", remote, {"token": None})
-    assert private_values(database, remote).token is None
+    assert config_of(database, remote).token is None
     with database.read() as connection, pytest.raises(SecretError, match="no key 'token'"):
         SecretStore(database).reveal(connection, {"x": f"{{{{{PRIVATE}{record.id}-1.token}}}}"})
     store.update(DEPLOYER, "prod", remote, {"password": None})
@@ -145,9 +143,9 @@ def test_a_reference_in_place_of_a_secret(store: ComponentStore, database: Datab
     record = store.register(DEPLOYER, "prod", remote, {"token": "{{vault.token}}", "url": "{{vault.url}}"})
     assert record.shown_config["token"] == "{{vault.token}}"
     assert private_secrets(database) == []
-    assert private_values(database, remote).url == "https://user:hunter3@h"
+    assert config_of(database, remote).url == "https://user:hunter3@h"
     SecretStore(database).update("vault", {"token": "hunter4"})
-    assert private_values(database, remote).token.get_secret_value() == "hunter4"
+    assert config_of(database, remote).token.get_secret_value() == "hunter4"
 
 
 @pytest.mark.parametrize("reference", ["{{nowhere.token}}", "{{vault.nothing}}"])
@@ -168,7 +166,7 @@ def test_a_copy_has_secrets_of_its_own_and_keeps_references(
     assert copy.config["url"] == "{{vault.url}}"
     assert "hunter" not in json.dumps(copy.config)
     store.delete(DEPLOYER, "prod")
-    assert private_values(database, remote, "test").token.get_secret_value() == "hunter2"
+    assert config_of(database, remote, "test").token.get_secret_value() == "hunter2"
     assert private_secrets(database) == [copy.id]
 
 
@@ -185,7 +183,7 @@ def test_one_with_servers_is_neither_deleted_nor_moved(
         store.delete(DEPLOYER, "prod")
     with pytest.raises(InUseError, match="region cannot change"):
         store.update(DEPLOYER, "prod", remote, {"region": "there", "token": "t2"})
-    assert private_values(database, remote).token.get_secret_value() == "t1"
+    assert config_of(database, remote).token.get_secret_value() == "t1"
     store.update(DEPLOYER, "prod", remote, {"replicas": 2, "region": "here"})
     store.update(DEPLOYER, "prod", remote, {"region": None})  # its default, which it is
     with database.write() as connection:
@@ -216,7 +214,7 @@ def test_one_that_gets_a_server_while_it_is_deleted_stays(
     monkeypatch.setattr(rows, "count_of_deployer", lambda *args: 0)  # it had none a moment ago
     with pytest.raises(InUseError, match="just now"):
         store.delete(DEPLOYER, "prod")
-    assert private_values(database, remote).token.get_secret_value() == "t1"
+    assert config_of(database, remote).token.get_secret_value() == "t1"
 
 
 def test_one_in_a_stack_stays(store: ComponentStore, database: Database, remote: Flavor) -> None:

@@ -27,8 +27,8 @@ class Example(Config):
     host: str
     port: int = 80
     token: SecretStr | None = None
-    env: dict[str, SecretStr] = {}
-    logins: list[Login] = []
+    env: dict[str, SecretStr] = Field(default_factory=dict)
+    logins: list[Login] = Field(default_factory=list)
     resources: Resources = Resources()
     even: int = 0
 
@@ -107,7 +107,7 @@ class Typed(Config):
     short: Annotated[str, Field(max_length=9)] | None = None
     token: SecretStr | None = None
     count: int = 0
-    names: list[str] = []
+    names: list[str] = Field(default_factory=list)
     mode: Literal["run", "stop"] = "run"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,18 @@ def store(database: Database) -> SecretStore:
     return SecretStore(database)
 
 
-def with_key(database: Database, key: str) -> SecretStore:
+@pytest.fixture
+def with_key(database: Database) -> Iterator[Callable[[str | None], SecretStore]]:
     """The same secrets, as somebody with this key sees them."""
-    return SecretStore(Database(dataclasses.replace(database.settings, secret_key=key)))
+    opened = []
+
+    def with_key(key: str | None) -> SecretStore:
+        opened.append(Database(dataclasses.replace(database.settings, secret_key=key)))
+        return SecretStore(opened[-1])
+
+    yield with_key
+    for each in opened:
+        each.close()
 
 
 @pytest.mark.all_databases
@@ -140,8 +149,8 @@ def test_a_key_is_made_for_the_homes_own_file_alone(settings: Settings, home: Pa
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_server_needs_a_key_to_share(database: Database) -> None:
-    keyless = SecretStore(Database(dataclasses.replace(database.settings, secret_key=None)))
+def test_a_server_needs_a_key_to_share(database: Database, with_key: Callable[[str | None], SecretStore]) -> None:
+    keyless = with_key(None)
     with pytest.raises(SecretError, match="shared database"):
         keyless.create("vault", {"k": "v"})
     SecretStore(database).create("vault", {"k": "v"})
@@ -150,9 +159,9 @@ def test_a_server_needs_a_key_to_share(database: Database) -> None:
 
 
 @pytest.mark.all_databases
-def test_another_key_is_refused(store: SecretStore, database: Database) -> None:
+def test_another_key_is_refused(store: SecretStore, with_key: Callable[[str | None], SecretStore]) -> None:
     store.create("vault", {"k": "v"})
-    other = with_key(database, Fernet.generate_key().decode())
+    other = with_key(Fernet.generate_key().decode())
     acts: list[Callable[[], object]] = [
         lambda: other.create("second", {"k": "v"}),
         lambda: other.values("vault"),
@@ -163,14 +172,13 @@ def test_another_key_is_refused(store: SecretStore, database: Database) -> None:
             act()
         assert "fingerprint" in str(caught.value.hint)
     assert store.values("vault") == {"k": "v"}
-    other._database.close()
 
 
-def test_a_key_that_is_none(database: Database) -> None:
+def test_a_key_that_is_none(store: SecretStore, with_key: Callable[[str | None], SecretStore]) -> None:
     with pytest.raises(SecretError, match="no Fernet key") as caught:
-        with_key(database, "hunter2").create("vault", {"k": "v"})
+        with_key("hunter2").create("vault", {"k": "v"})
     assert "hunter2" not in str(caught.value)
-    SecretStore(database).create("vault", {"k": "v"})  # and the database is bound to no such key
+    store.create("vault", {"k": "v"})  # and the database is bound to no such key
 
 
 def test_who_has_lost_the_key_sees_which_secrets_there_were(store: SecretStore, home: Path) -> None:
@@ -188,8 +196,10 @@ def test_a_damaged_secret(store: SecretStore, database: Database) -> None:
     store.create("vault", {"k": "v"})
     with database.write() as connection:
         connection.execute(update(secrets).values(ciphertext="gAAAAA"))
+    store.create("whole", {"k": "v"})
     with pytest.raises(SecretError, match="damaged"):
         store.values("vault")
+    assert [secret.keys for secret in store.list()] == [[], ["k"]]
 
 
 @pytest.mark.all_databases

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from stackkit.errors import SettingsError, StackkitError, StoreError
@@ -142,6 +142,25 @@ def test_many_processes_write_to_a_file_that_is_not_there_yet(settings: Settings
     database.close()
 
 
+def test_a_new_file_that_another_process_is_writing_is_waited_for(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            other.execute("ROLLBACK")
+
+        monkeypatch.setattr("stackkit.store.database.time.sleep", pause)
+        database = at(home, f"sqlite:///{tmp_path}/new.db")
+        with database.read() as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        database.close()
+        assert len(pauses) == 1
+
+
 def test_default_database_is_one_for_the_same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     first = default_database()
     assert default_database() is first
@@ -167,6 +186,19 @@ def test_an_unreachable_server(home: Path, url: str) -> None:
     assert "127.0.0.1:1/db" in error.message
     for told in (str(error), database.url, repr(database.settings), repr(database)):
         assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "database_url",
+    [pytest.param("postgresql", marks=pytest.mark.postgresql), pytest.param("mysql", marks=pytest.mark.mysql)],
+    indirect=True,
+)
+def test_a_database_that_the_server_does_not_have(settings: Settings, home: Path) -> None:
+    missing = make_url(settings.database_url).set(database="nowhere_at_all")
+    error = failure(at(home, missing.render_as_string(hide_password=False)))
+    assert isinstance(error, StoreError)
+    assert "nowhere_at_all" in error.message
+    assert f":{missing.password}@" not in error.message
 
 
 @pytest.mark.parametrize(

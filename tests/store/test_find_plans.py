@@ -45,8 +45,8 @@ def test_a_name_comes_before_what_many_share(database: Database, name: str, runn
         ({}, None, "ix_service_created_id"),
         ({"deployer_id": "1"}, None, "ix_service_deployer_id"),
         ({"deployer_id": "1", "flavor": "local"}, None, "ix_service_flavor"),
-        ({"deployer_id": "1"}, True, "ix_service_state"),
-        ({"deployer_id": "1", "flavor": "local"}, True, "ix_service_state"),
+        ({"deployer_id": "1"}, True, "ix_service_running"),
+        ({"deployer_id": "1", "flavor": "local"}, True, "ix_service_running"),
     ],
 )
 def test_without_a_name_the_narrowest_is_taken(

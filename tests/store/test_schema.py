@@ -24,6 +24,8 @@ from stackkit.store import Database, schema
 from stackkit.store import services as rows
 from stackkit.store.tables import metadata
 
+pytestmark = pytest.mark.own_database
+
 SAVED = Path(__file__).parent / "saved"
 SAVED_KEY = "c2F2ZWQgZGF0YWJhc2VzIGFyZSB0ZXN0ZWQgMDAwMSE="
 

@@ -16,7 +16,7 @@ from stackkit.errors import NotFoundError
 from stackkit.store import Database
 from stackkit.store import services as rows
 from stackkit.store.clock import now
-from stackkit.store.tables import SERVICE_FILTERS, components, services
+from stackkit.store.tables import components, services
 
 pytestmark = pytest.mark.all_databases
 
@@ -179,7 +179,7 @@ def test_pages_hold_every_service_once_whatever_their_times(database: Database, 
     assert found[2:] == sorted(made[:5], reverse=True)
 
 
-@pytest.mark.parametrize("name", [*SERVICE_FILTERS, "id"])
+@pytest.mark.parametrize("name", [*NAMES, "deployer_id", "flavor", "id"])
 def test_a_filter_includes_and_excludes(database: Database, make: Make, name: str) -> None:
     other = add_deployer(database, "second") if name == "deployer_id" else "other"
     first, second = make(), make(**{name: other})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
@@ -9,7 +11,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 revision = "0001"
 down_revision = None
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
@@ -145,6 +147,12 @@ def upgrade() -> None:
         sa.Column("platform_id", sa.String(length=255), nullable=True),
         sa.Column("platform_name", sa.String(length=255), nullable=True),
         sa.Column("unknown_since", sa.BigInteger(), nullable=True),
+        sa.Column(
+            "running",
+            sa.Integer(),
+            sa.Computed("CASE WHEN state = 'active' AND unknown_since IS NULL THEN 1 ELSE 0 END", persisted=True),
+            nullable=True,
+        ),
         sa.Column("unknown_reason", sa.Text(), nullable=True),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_expires", sa.BigInteger(), nullable=True),
@@ -162,21 +170,17 @@ def upgrade() -> None:
     op.create_index("ix_service_model_name", "service", ["model_name", "created", "id"], unique=False)
     op.create_index("ix_service_model_version", "service", ["model_version", "created", "id"], unique=False)
     op.create_index("ix_service_pipeline_name", "service", ["pipeline_name", "created", "id"], unique=False)
-    op.create_index(
-        "ix_service_pipeline_step_name", "service", ["pipeline_step_name", "created", "id"], unique=False
-    )
+    op.create_index("ix_service_pipeline_step_name", "service", ["pipeline_step_name", "created", "id"], unique=False)
     op.create_index("ix_service_run_name", "service", ["run_name", "created", "id"], unique=False)
+    op.create_index("ix_service_running", "service", ["running", "created", "id"], unique=False)
     op.create_index("ix_service_service_name", "service", ["service_name", "created", "id"], unique=False)
-    op.create_index("ix_service_state", "service", ["state", "created", "id"], unique=False)
     op.create_table(
         "stack_component",
         sa.Column("stack_id", sa.String(length=36), nullable=False),
         sa.Column("type", sa.String(length=32), nullable=False),
         sa.Column("component_id", sa.String(length=36), nullable=False),
         sa.ForeignKeyConstraint(["component_id"], ["component.id"], name="fk_stack_component_component_id"),
-        sa.ForeignKeyConstraint(
-            ["stack_id"], ["stack.id"], name="fk_stack_component_stack_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["stack_id"], ["stack.id"], name="fk_stack_component_stack_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("stack_id", "type", name="pk_stack_component"),
         **OPTIONS,
     )
@@ -200,9 +204,7 @@ def upgrade() -> None:
         sa.Column("step_id", sa.String(length=36), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("value", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["step_id"], ["run_step.id"], name="fk_run_metadata_step_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["step_id"], ["run_step.id"], name="fk_run_metadata_step_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("step_id", "key", name="pk_run_metadata"),
         **OPTIONS,
     )

@@ -116,6 +116,7 @@ CREATE TABLE service (
 	platform_id VARCHAR(255), 
 	platform_name VARCHAR(255), 
 	unknown_since BIGINT, 
+	running INTEGER GENERATED ALWAYS AS (CASE WHEN state = 'active' AND unknown_since IS NULL THEN 1 ELSE 0 END) STORED, 
 	unknown_reason TEXT, 
 	lease_owner TEXT, 
 	lease_expires BIGINT, 
@@ -193,7 +194,7 @@ CREATE INDEX ix_service_pipeline_name ON service (pipeline_name, created, id);
 CREATE INDEX ix_service_pipeline_step_name ON service (pipeline_step_name, created, id);
 CREATE INDEX ix_service_run_name ON service (run_name, created, id);
 CREATE INDEX ix_service_service_name ON service (service_name, created, id);
-CREATE INDEX ix_service_state ON service (state, created, id);
+CREATE INDEX ix_service_running ON service (running, created, id);
 CREATE INDEX ix_stack_component_component_id ON stack_component (component_id);
 CREATE INDEX ix_service_revision_digest ON service_revision (digest);
 DELETE FROM "sqlite_sequence";
