@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .abilities import UpdatesInPlace
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import (
     ModelSource,
@@ -43,6 +44,7 @@ __all__ = [
     "ServiceStatus",
     "Services",
     "Target",
+    "UpdatesInPlace",
 ]
 
 _SUFFIXES = ("ModelDeployer", "ServiceConfig")

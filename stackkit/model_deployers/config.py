@@ -105,7 +105,8 @@ class Observation:
     """What a platform says about one service.
 
     ``state`` is INACTIVE when nothing of it runs. ``message`` holds the platform's own words, one line where it can;
-    ``details`` are merged into the service's; ``revision`` is the one that runs, where the platform can tell.
+    ``details`` are merged into the service's; ``revision`` is the one that runs, where the platform can tell;
+    ``update_error`` is why it has given up going over to a newer one.
     """
 
     state: ServiceState
@@ -113,6 +114,7 @@ class Observation:
     prediction_url: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     revision: int | None = None
+    update_error: str | None = None
 
 
 @dataclass(frozen=True)

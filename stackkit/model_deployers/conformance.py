@@ -179,6 +179,17 @@ class ModelDeployerConformance:
         assert started.uuid == service.uuid
         assert started.is_running
 
+    def test_a_replacement_that_fails_leaves_the_old_model_serving(self, subject: Subject) -> None:
+        if subject.broken_model is None:
+            pytest.skip("the subject has no broken model")
+        service = subject.deploy()
+        with pytest.raises(StackkitError):
+            subject.deploy(**subject.broken_model, replace=True)
+        seen = subject.deployer.get_model_server(service)
+        assert (seen.is_running, seen.revision, seen.prediction_url) == (True, 1, service.prediction_url)
+        if subject.inputs is not None:
+            assert seen.predict(subject.inputs) is not None
+
     def test_logs_can_be_read(self, subject: Subject) -> None:
         service = subject.deploy()
         assert all(isinstance(line, str) and not line.endswith("\n") for line in service.logs(tail=5))

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import RowMapping
 
@@ -31,6 +31,7 @@ from ..stack import SecretStore, configs
 from ..stack.configs import parse, plain
 from ..store import services as rows
 from . import leases
+from .abilities import UpdatesInPlace
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
 from .leases import Lease
 from .service import Service
@@ -316,10 +317,14 @@ class Lifecycle:
             candidate = Service({**row, **new}, self._deployer)
             self._deployer.do_prepare(Operation(candidate, lease, deadline, self._progress, self._reveal))
             was_serving = self._observe(self._service(row)).state is ServiceState.ACTIVE
-            self._revise(lease, row, config, source)
+            rolls = was_serving and self._can_update(self._service(row).config, config)
+            self._revise(lease, row, config, source, keeps_serving=rolls)
             try:
-                self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
-                self._bring_up(lease, deadline, wait=wait, prepared=True)
+                if rolls:
+                    self._roll(lease, deadline, wait=wait)
+                else:
+                    self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
+                    self._bring_up(lease, deadline, wait=wait, prepared=True)
             except LeaseLostError:
                 raise
             except BaseException as error:
@@ -328,6 +333,33 @@ class Lifecycle:
                 raise
         return True
 
+    def _can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
+        return isinstance(self._deployer, UpdatesInPlace) and self._deployer.can_update(
+            self._reveal(before), self._reveal(after)
+        )
+
+    def _roll(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Have the running server go over to the newest revision; until then, and if that fails, it serves the old."""
+        operation = self._operation(lease, deadline)
+        service = operation.service
+        self._progress(f"updating {service.name}")
+        try:
+            if isinstance(self._deployer, UpdatesInPlace):
+                self._deployer.do_update(operation)
+            if wait:
+                observation = self._wait(lease, operation, "update")
+                lease.write(
+                    self._active(service, observation),
+                    {"action": "update", "outcome": "done", "state": ServiceState.ACTIVE},
+                )
+        except LeaseLostError:
+            raise
+        except BaseException:
+            if self._observe(service).update_error is None:
+                # nothing says that it was given up: it could still go over when nobody expects it any more
+                self._bring_down(lease, time.monotonic() + _CLEAN_UP_SECONDS, self._deployer.do_stop, "update")
+            raise
+
     def _restore(self, lease: Lease, row: RowMapping, error: BaseException) -> None:
         """Have the revision serve again that a failed replacement took the place of, and write down why."""
         reason = error.message if isinstance(error, StackkitError) else "it was cancelled"
@@ -335,15 +367,18 @@ class Lifecycle:
         message = f"The update to revision {failed} failed, and revision {number} serves again: {reason}"
         restored = {name: row[name] for name in (*_NAMED, "config", "source", "revision")}
         with self._database.write() as connection:
-            if not rows.write(connection, row["id"], lease.epoch, {**restored, "state": ServiceState.PENDING_STARTUP}):
+            if not rows.write(connection, row["id"], lease.epoch, restored):
                 raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
             rows.remove_revision(connection, row["id"], failed)
             event = {"action": "restore", "outcome": "begun", "message": message}
             rows.record_event(connection, row, actor=leases.actor(), **event)
-        self._bring_up(lease, time.monotonic() + _RESTORE_SECONDS, wait=True)
+        self._converge_up(lease, time.monotonic() + _RESTORE_SECONDS, wait=True)
 
-    def _revise(self, lease: Lease, row: RowMapping, config: ServiceConfig, source: ModelSource) -> None:
+    def _revise(
+        self, lease: Lease, row: RowMapping, config: ServiceConfig, source: ModelSource, *, keeps_serving: bool
+    ) -> None:
         number = row["revision"] + 1
+        gone = {"state": ServiceState.PENDING_STARTUP, "message": "", "prediction_url": None}
         with self._database.write() as connection:
             values = {
                 **_named_columns(config),
@@ -351,11 +386,8 @@ class Lifecycle:
                 "source": source.as_dict(),
                 "revision": number,
                 "target": Target.ACTIVE,
-                "state": ServiceState.PENDING_STARTUP,
-                "message": "",
-                "prediction_url": None,
             }
-            if not rows.write(connection, row["id"], lease.epoch, values):
+            if not rows.write(connection, row["id"], lease.epoch, values if keeps_serving else {**values, **gone}):
                 raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
             rows.insert_revision(connection, {"id": row["id"], **values})
             rows.record_event(
@@ -378,7 +410,7 @@ class Lifecycle:
             self._progress(f"starting {service.name}")
             self._deployer.do_start(operation)
             if wait:
-                observation = self._wait(lease, operation, {ServiceState.ACTIVE}, "start")
+                observation = self._wait(lease, operation, "start")
                 lease.write(
                     self._active(service, observation),
                     {"action": "start", "outcome": "done", "state": ServiceState.ACTIVE},
@@ -403,7 +435,7 @@ class Lifecycle:
         operation.deadline = time.monotonic() + _CLEAN_UP_SECONDS
         try:
             self._deployer.do_stop(operation)
-            self._wait(lease, operation, {ServiceState.INACTIVE}, "stop", again=self._deployer.do_stop)
+            self._wait(lease, operation, "stop", again=self._deployer.do_stop)
         except LeaseLostError:
             return
         except Exception as second:
@@ -420,7 +452,7 @@ class Lifecycle:
         self._progress(f"stopping {operation.service.name}")
         try:
             act(operation)
-            self._wait(lease, operation, {ServiceState.INACTIVE}, "stop", again=act)
+            self._wait(lease, operation, "stop", again=act)
         except LeaseLostError:
             raise
         except BaseException as error:
@@ -455,12 +487,11 @@ class Lifecycle:
         self,
         lease: Lease,
         operation: Operation,
-        wanted: set[ServiceState],
-        verb: str,
+        verb: Literal["start", "update", "stop"],
         *,
         again: Callable[[Operation], None] | None = None,
     ) -> Observation:
-        """Ask the platform until the service is in a wanted state, calling ``again`` now and then while it is not.
+        """Ask the platform until the service is where the verb brings it, calling ``again`` now and then until then.
 
         Raises DeploymentError when it is in error or gone instead, with the end of its log, and
         DeploymentTimeoutError when it takes too long.
@@ -474,20 +505,20 @@ class Lifecycle:
                 observation = self._observe(service)
             except PlatformUnavailableError as error:
                 observation = Observation(ServiceState.UNKNOWN, error.message)  # it may be back before the deadline
-            if observation.state in wanted:
+            if _arrived(verb, service, observation):
                 return observation
             ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
-            if verb == "start" and ended:
-                reason = observation.message or "it ended by itself"
+            if observation.update_error is not None or (verb != "stop" and ended):
+                reason = observation.update_error or observation.message or "it ended by itself"
                 raise DeploymentError(
-                    f"The service {service.name!r} did not start: {reason}{self._log_tail(service)}",
+                    f"The service {service.name!r} did not {verb}: {reason}{self._log_tail(service)}",
                     f"See its log: stackkit model-deployer models logs {service.id[:8]}.",
                 )
             if operation.remaining() == 0:
                 waited = observation.message or observation.state.value
                 raise DeploymentTimeoutError(
                     f"The service {service.name!r} did not {verb} in time; it was still waiting for: {waited}"
-                    f"{self._log_tail(service) if verb == 'start' else ''}",
+                    f"{self._log_tail(service) if verb != 'stop' else ''}",
                     "Give it more time with --timeout (timeout=…), or see its log: "
                     f"stackkit model-deployer models logs {service.id[:8]}.",
                 )
@@ -576,6 +607,13 @@ class Lifecycle:
         elif before.digest != source.digest:
             found.insert(0, f"the model at {source.uri} has changed")
         return found
+
+
+def _arrived(verb: str, service: Service, observation: Observation) -> bool:
+    if verb == "stop":
+        return observation.state is ServiceState.INACTIVE
+    serves_it = verb == "start" or observation.revision == service.revision
+    return observation.state is ServiceState.ACTIVE and serves_it
 
 
 def _named_columns(config: ServiceConfig) -> dict[str, Any]:

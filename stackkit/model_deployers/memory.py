@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..errors import DeploymentError, ModelError, PlatformUnavailableError
 from ..stack import ComponentConfig
+from .abilities import UpdatesInPlace
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState
 from .lifecycle import Operation, Progress
@@ -29,6 +30,7 @@ class MemoryModelDeployerConfig(ComponentConfig):
     """``platform`` names the dictionary that the servers live in."""
 
     platform: str = Field(default="memory", description="The platform's name.")
+    updates_in_place: bool = Field(default=False, description="Whether a running server can go over to a new revision.")
 
 
 class MemoryServiceConfig(ServiceConfig):
@@ -57,6 +59,7 @@ class MemoryServer:
     behaviour: Behaviour
     log: list[str] = field(default_factory=list)
     running: bool = True
+    update_error: str | None = None
 
 
 @dataclass
@@ -77,7 +80,7 @@ class MemoryPlatform:
 _PLATFORMS: dict[str, MemoryPlatform] = {}
 
 
-class MemoryModelDeployer(BaseModelDeployer):
+class MemoryModelDeployer(BaseModelDeployer, UpdatesInPlace):
     """Keeps its servers in a ``MemoryPlatform``."""
 
     @property
@@ -94,9 +97,7 @@ class MemoryModelDeployer(BaseModelDeployer):
 
     def do_start(self, operation: Operation) -> None:
         platform, service = self._reach(), operation.service
-        config = operation.config
-        if not isinstance(config, MemoryServiceConfig):
-            raise DeploymentError(f"A {type(config).__name__} cannot be started here.")
+        config = _memory(operation.config)
         with platform.lock:
             server = platform.servers.get(service.id)
             if server is not None and server.running and server.revision == service.revision:
@@ -108,6 +109,17 @@ class MemoryModelDeployer(BaseModelDeployer):
         if config.behaviour == "fail":
             platform.servers[service.id].log.append("ValueError: it is broken")
             raise DeploymentError("The platform refused: it is broken.")
+
+    def can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
+        allowed: bool = self.config.updates_in_place
+        return allowed
+
+    def do_update(self, operation: Operation) -> None:
+        server = self._reach().servers[operation.service.id]
+        behaviour = _memory(operation.config).behaviour
+        server.update_error = "it is broken" if behaviour in ("fail", "crash") else None
+        if behaviour == "run":
+            server.revision = operation.service.revision
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         servers = self._reach().servers
@@ -145,5 +157,14 @@ def _observe(service: Service, server: MemoryServer | None) -> Observation:
     if server.behaviour == "crash":
         return Observation(ServiceState.ERROR, "it crashed", revision=server.revision)
     return Observation(
-        ServiceState.ACTIVE, prediction_url=f"memory://{service.id}/invocations", revision=server.revision
+        ServiceState.ACTIVE,
+        prediction_url=f"memory://{service.id}/invocations",
+        revision=server.revision,
+        update_error=server.update_error,
     )
+
+
+def _memory(config: ServiceConfig) -> MemoryServiceConfig:
+    if not isinstance(config, MemoryServiceConfig):
+        raise DeploymentError(f"A {type(config).__name__} cannot be served here.")
+    return config

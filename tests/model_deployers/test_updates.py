@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from stackkit import Client
-from stackkit.errors import DeploymentError, InvalidConfigError, ModelError, NotFoundError
+from stackkit.errors import DeploymentError, DeploymentTimeoutError, InvalidConfigError, ModelError, NotFoundError
 from stackkit.model_deployers import Service, ServiceState
 from stackkit.model_deployers.memory import MemoryModelDeployer
+from stackkit.stack import ComponentType
 
 
 @pytest.fixture
@@ -90,3 +91,56 @@ def test_a_rollback_serves_an_earlier_revision_as_a_new_one(
 def test_a_service_with_one_revision_has_nothing_to_go_back_to(deployer: MemoryModelDeployer, service: Service) -> None:
     with pytest.raises(NotFoundError):
         deployer.rollback_model_server(service)
+
+
+@pytest.fixture
+def rolling(client: Client, deployer: MemoryModelDeployer) -> MemoryModelDeployer:
+    """A deployer whose running servers go over to a new revision."""
+    attributes = {"platform": deployer.config.platform, "updates_in_place": True}
+    client.register_component(ComponentType.MODEL_DEPLOYER, "rolling", "memory", attributes)
+    loaded = client.model_deployer("rolling")
+    assert isinstance(loaded, MemoryModelDeployer)
+    return loaded
+
+
+def test_an_update_in_place_neither_stops_nor_starts_anything(client: Client, rolling: MemoryModelDeployer) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    updated = rolling.update_model_server(service, model_uri="two", timeout=5)
+    assert (updated.uuid, updated.revision, updated.is_running) == (service.uuid, 2, True)
+    assert rolling.platform.starts == 1
+    assert rolling.platform.servers[service.id].revision == 2
+    done = [(each["action"], each["outcome"]) for each in client.servers.history(service.id)]
+    assert done[-2:] == [("replace", "begun"), ("update", "done")]
+
+
+def test_an_update_in_place_that_is_given_up_leaves_the_old_one_serving(rolling: MemoryModelDeployer) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    with pytest.raises(DeploymentError, match="it is broken"):
+        rolling.update_model_server(service, behaviour="fail", timeout=5)
+    seen = rolling.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.config["behaviour"]) == (True, 1, "run")
+    assert rolling.platform.starts == 1
+
+
+def test_an_update_in_place_that_hangs_is_undone(rolling: MemoryModelDeployer) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    with pytest.raises(DeploymentTimeoutError):
+        rolling.update_model_server(service, behaviour="hang", timeout=0.2)
+    seen = rolling.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.config["behaviour"]) == (True, 1, "run")
+    assert rolling.platform.servers[service.id].revision == 1
+
+
+def test_an_interrupted_update_in_place_is_told_and_finished_by_asking_again(
+    rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(rolling, "do_update", lambda operation: None)
+        rolling.update_model_server(service, model_uri="two", timeout=0)
+    seen = rolling.get_model_server(service)
+    assert seen.is_running
+    assert "still serves revision 1" in seen.status.message
+    again = rolling.deploy_model(model_name="iris", model_uri="two", timeout=5)
+    assert (again.revision, again.status.message) == (2, "")
+    assert rolling.platform.servers[service.id].revision == 2
