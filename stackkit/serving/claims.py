@@ -23,6 +23,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
+from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
+
 PhaseKind = TypeVar("PhaseKind", bound=StrEnum)
 
 LOCK_FILE = "lock"
@@ -41,6 +43,7 @@ _RANGES = {
     "workers": (1, 1024),
     "request_timeout": (0.001, 1_000_000),
     "max_body": (1, 2**40),
+    "max_batch_size": (1, 1_000_000),
     "log_max_bytes": (1, 2**40),
     "log_backups": (0, 1000),
 }
@@ -83,8 +86,8 @@ class Launch:
 
     ``model`` is an absolute path or a Python reference. ``port`` 0 lets the supervisor choose: ``preferred_port`` and
     the 200 after it first, then any free one. ``request_timeout`` is in seconds, ``max_body`` and ``log_max_bytes``
-    in bytes. ``format`` is one that ``formats.detect`` returns, None to detect it. ``python`` is the workers'
-    interpreter, None for this one.
+    in bytes, ``max_batch_size`` in rows; ``batching`` is a value of Batching. ``format`` is one that
+    ``formats.detect`` returns, None to detect it. ``python`` is the workers' interpreter, None for this one.
     """
 
     token: str
@@ -98,6 +101,8 @@ class Launch:
     workers: int = 1
     request_timeout: float = DEFAULT_REQUEST_TIMEOUT
     max_body: int = DEFAULT_MAX_BODY
+    batching: str = Batching.AUTO
+    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE
     python: str | None = None
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     log_backups: int = DEFAULT_LOG_BACKUPS
@@ -107,6 +112,8 @@ class Launch:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ClaimError(f"{name} is not between {low} and {high}")
+        if self.batching not in set(Batching):
+            raise ClaimError(f"batching is none of {', '.join(Batching)}")
 
     @classmethod
     def from_json(cls, values: object) -> Self:

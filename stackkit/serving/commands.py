@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import claims
+from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
 from .claims import ClaimError, Launch, Phase
 from .logs import LogWriter, stderr_writer
 from .supervisor import Supervisor
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             request_timeout=options.request_timeout,
             max_body=options.max_body,
+            batching=options.batching,
+            max_batch_size=options.max_batch_size,
             python=options.python,
         )
     except ClaimError as error:
@@ -81,6 +84,20 @@ def _parser() -> argparse.ArgumentParser:
         default=claims.DEFAULT_MAX_BODY,
         metavar="BYTES",
         help="a larger request is answered 413 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batching",
+        choices=list(Batching),
+        default=Batching.AUTO,
+        help="answer requests that wait together by one call of the model; auto does so where every row is known to be"
+        " predicted by itself (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        type=int,
+        default=DEFAULT_MAX_BATCH_SIZE,
+        metavar="ROWS",
+        help="rows in such a call; 1 turns it off (default: %(default)s)",
     )
     parser.add_argument("--python", metavar="INTERPRETER", help="runs the workers (default: this one)")
     parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")

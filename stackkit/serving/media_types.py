@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from .errors import RequestError
-from .scoring import MEDIA_TYPES
+
+JSON = "application/json"
+CSV_TYPES = ("text/csv", "application/csv")
+PARQUET = "application/vnd.apache.parquet"
+MEDIA_TYPES = (JSON, *CSV_TYPES, PARQUET)
 
 
 def media_type(header: str | None) -> str:
@@ -22,6 +26,14 @@ def media_type(header: str | None) -> str:
         if key.strip().lower() == "charset" and charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
             raise _unsupported("Only the charset utf-8 is supported.")
     return name
+
+
+def is_gzipped(header: str | None) -> bool:
+    """Whether a Content-Encoding is gzip's. Raises RequestError (415) for any other but identity."""
+    coding = (header or "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip"):
+        raise RequestError(415, "BAD_REQUEST", "The request's Content-Encoding is not supported: expected gzip.")
+    return coding != "identity"
 
 
 def _unsupported(message: str) -> RequestError:

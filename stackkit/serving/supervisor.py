@@ -182,6 +182,7 @@ class Supervisor:
         command += ["--listener", str(listener), "--control", str(control), "--supervisor", str(os.getpid())]
         command += ["--host", launch.host, "--request-timeout", str(launch.request_timeout)]
         command += ["--max-body", str(launch.max_body), "--slot", str(slot.number)]
+        command += ["--batching", launch.batching, "--max-batch-size", str(launch.max_batch_size)]
         return [*command, "--format", launch.format] if launch.format else command
 
     def _restart(self, slot: _Slot) -> None:

@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from . import formats
+from . import formats, protocols
 from .app import App
+from .batching import Batching
 from .errors import ModelFormatError, ModelLoadError
 from .logs import FORMAT
+from .service import Service
 
 logger = logging.getLogger("stackkit.serving.worker")
 
@@ -39,7 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # a server does not report to anybody about its models
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-    app = App(host=options.host, request_timeout=options.request_timeout, max_body=options.max_body)
+    service = Service(batching=Batching(options.batching), max_batch_size=options.max_batch_size)
+    app = App(
+        protocols.tables(service),
+        host=options.host,
+        request_timeout=options.request_timeout,
+        max_body=options.max_body,
+    )
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -54,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     async def serve() -> None:
         loading = threading.Thread(
-            target=_load, args=(app, options.model, options.format, control), name="loader", daemon=True
+            target=_load, args=(service, options.model, options.format, control), name="loader", daemon=True
         )
         # the socket is being accepted from before the load begins to compete for the interpreter
         asyncio.get_running_loop().call_soon(loading.start)
@@ -64,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner.run(serve())
 
 
-def _load(app: App, model: str, format_name: str | None, control: socket.socket) -> None:
+def _load(service: Service, model: str, format_name: str | None, control: socket.socket) -> None:
     began = time.perf_counter()
     try:
         loaded = formats.load(model, format_name)
-        app.serve(loaded)
+        service.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
         logger.error("the model cannot be loaded", exc_info=None if expected else error)  # noqa: TRY400
@@ -129,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", required=True)
     parser.add_argument("--request-timeout", type=float, required=True)
     parser.add_argument("--max-body", type=int, required=True)
+    parser.add_argument("--batching", choices=list(Batching), required=True)
+    parser.add_argument("--max-batch-size", type=int, required=True)
     parser.add_argument("--slot", type=int, required=True, help="for people who read the process table")
     return parser
 

@@ -86,13 +86,12 @@ def _save_models(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def apps(models: Path) -> Callable[[str], App]:
+def apps(models: Path, serve_model: Callable[..., App]) -> Callable[[str], App]:
     loaded: dict[str, App] = {}
 
     def app_of(name: str) -> App:
         if name not in loaded:
-            loaded[name] = App(host="127.0.0.1", request_timeout=60, max_body=1 << 20)
-            loaded[name].serve(formats.load(str(models / name)))
+            loaded[name] = serve_model(formats.load(str(models / name)))
         return loaded[name]
 
     return app_of
