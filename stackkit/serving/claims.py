@@ -24,6 +24,7 @@ from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
+from .signature import Casting
 
 PhaseKind = TypeVar("PhaseKind", bound=StrEnum)
 
@@ -86,7 +87,8 @@ class Launch:
 
     ``model`` is an absolute path or a Python reference. ``port`` 0 lets the supervisor choose: ``preferred_port`` and
     the 200 after it first, then any free one. ``request_timeout`` is in seconds, ``max_body`` and ``log_max_bytes``
-    in bytes, ``max_batch_size`` in rows; ``batching`` is a value of Batching. ``format`` is one that
+    in bytes, ``max_batch_size`` in rows; ``batching`` is a value of Batching, ``casting`` one of Casting.
+    ``model_name`` is what clients call the model, None for the name of its file. ``format`` is one that
     ``formats.detect`` returns, None to detect it. ``python`` is the workers' interpreter, None for this one.
     """
 
@@ -103,6 +105,8 @@ class Launch:
     max_body: int = DEFAULT_MAX_BODY
     batching: str = Batching.AUTO
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE
+    casting: str = Casting.EXACT
+    model_name: str | None = None
     python: str | None = None
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     log_backups: int = DEFAULT_LOG_BACKUPS
@@ -114,6 +118,8 @@ class Launch:
                 raise ClaimError(f"{name} is not between {low} and {high}")
         if self.batching not in set(Batching):
             raise ClaimError(f"batching is none of {', '.join(Batching)}")
+        if self.casting not in set(Casting):
+            raise ClaimError(f"casting is none of {', '.join(Casting)}")
 
     @classmethod
     def from_json(cls, values: object) -> Self:

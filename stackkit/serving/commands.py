@@ -13,6 +13,7 @@ from . import claims
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
 from .claims import ClaimError, Launch, Phase
 from .logs import LogWriter, stderr_writer
+from .signature import Casting
 from .supervisor import Supervisor
 
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_body=options.max_body,
             batching=options.batching,
             max_batch_size=options.max_batch_size,
+            casting=options.casting,
+            model_name=options.model_name,
             python=options.python,
         )
     except ClaimError as error:
@@ -99,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROWS",
         help="rows in such a call; 1 turns it off (default: %(default)s)",
     )
+    parser.add_argument(
+        "--casting",
+        choices=list(Casting),
+        default=Casting.EXACT,
+        help="how an MLflow model's input is cast by its signature: exact refuses what would lose something, mlflow"
+        " casts as MLflow's own server does (default: %(default)s)",
+    )
+    parser.add_argument("--model-name", metavar="NAME", help="what clients call the model (default: its file's name)")
     parser.add_argument("--python", metavar="INTERPRETER", help="runs the workers (default: this one)")
     parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
     parser.add_argument(

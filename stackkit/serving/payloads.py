@@ -40,7 +40,7 @@ CHAT_KEYS = frozenset({"messages", "prompt", "input"})
 class Payload:
     """The data of one request, not yet in the form that the model wants.
 
-    ``value`` is what JSON held, the text of a CSV, or the bytes of a Parquet file.
+    ``value`` is what JSON held, or the bytes of a CSV table, whose first line names the columns, or a Parquet file.
     """
 
     shape: Shape
@@ -81,14 +81,6 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
     payload = Payload(present[0], content[present[0]])
     _check(payload)
     return payload, content.get("params")
-
-
-def decode_csv(body: bytes) -> Payload:
-    """Read a CSV body, whose first line names the columns. Raises BadRequestError."""
-    try:
-        return Payload(Shape.CSV, body.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise BadRequestError("The body is not valid UTF-8.") from None
 
 
 def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -189,12 +181,14 @@ def _check(payload: Payload) -> None:
                 raise BadRequestError(f"{key} of {payload.shape} must be a list.")
 
 
-def _read_csv(text: str, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
+def _read_csv(body: bytes, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(io.StringIO(text), dtype=dict(dtypes) if dtypes else None)
-    except (ValueError, TypeError):  # the errors of its parser and its casts are ValueErrors, and quote the data
+        return pd.read_csv(io.BytesIO(body), dtype=dict(dtypes) if dtypes else None)
+    except UnicodeDecodeError:
+        raise BadRequestError("The body is not valid UTF-8.") from None
+    except (ValueError, TypeError, OverflowError):  # its parser's errors are ValueErrors too; they quote the data
         raise BadRequestError(
             "The body is not a CSV table: expected a line of column names, then lines with as many values,"
             " each of its column's type."

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import __version__, payloads, replies
 from .errors import BadRequestError, ModelFailedError, RequestError
-from .media_types import CSV_TYPES, JSON, PARQUET, is_gzipped, media_type
+from .media_types import JSON, PARQUET, is_gzipped, media_type
 from .payloads import Payload, Shape
 from .routing import Request, Response, RouteTable
 from .service import Service, aside
@@ -55,10 +55,7 @@ def decode(body: bytes, media_type: str, chat_keys: Collection[str]) -> tuple[Pa
     """The data and the params in a body. Raises BadRequestError."""
     if media_type == JSON:
         return payloads.decode_json(body, chat_keys)
-    if media_type == PARQUET:
-        return Payload(Shape.PARQUET, body), None
-    assert media_type in CSV_TYPES  # noqa: S101 - there are no others
-    return payloads.decode_csv(body), None
+    return Payload(Shape.PARQUET if media_type == PARQUET else Shape.CSV, body), None
 
 
 def encode(predictions: Any, wrapped: bool) -> bytes:

@@ -47,15 +47,19 @@ class _Call:
 
 
 class Service:
-    """Predictions from one model. ``max_batch_size`` is in rows: larger inputs are predicted alone."""
+    """Predictions from one model, which clients call ``name``. ``max_batch_size`` is in rows: larger inputs are
+    predicted alone.
+    """
 
     def __init__(
         self,
+        name: str = "model",
         *,
         queue_capacity: int = QUEUE_CAPACITY,
         batching: Batching = Batching.AUTO,
         max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     ) -> None:
+        self.name = name
         self._queue_capacity = queue_capacity
         self._batching = batching
         self._max_batch_size = max_batch_size

@@ -183,6 +183,8 @@ class Supervisor:
         command += ["--host", launch.host, "--request-timeout", str(launch.request_timeout)]
         command += ["--max-body", str(launch.max_body), "--slot", str(slot.number)]
         command += ["--batching", launch.batching, "--max-batch-size", str(launch.max_batch_size)]
+        command += ["--casting", launch.casting]
+        command += [f"--model-name={launch.model_name}"] if launch.model_name else []
         return [*command, "--format", launch.format] if launch.format else command
 
     def _restart(self, slot: _Slot) -> None:

@@ -25,6 +25,7 @@ from .batching import Batching
 from .errors import ModelFormatError, ModelLoadError
 from .logs import FORMAT
 from .service import Service
+from .signature import Casting
 
 logger = logging.getLogger("stackkit.serving.worker")
 
@@ -41,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # a server does not report to anybody about its models
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-    service = Service(batching=Batching(options.batching), max_batch_size=options.max_batch_size)
+    service = Service(
+        options.model_name or formats.default_name(options.model),
+        batching=Batching(options.batching),
+        max_batch_size=options.max_batch_size,
+    )
     app = App(
         protocols.tables(service),
         host=options.host,
@@ -62,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     async def serve() -> None:
         loading = threading.Thread(
-            target=_load, args=(service, options.model, options.format, control), name="loader", daemon=True
+            target=_load,
+            args=(service, options.model, options.format, Casting(options.casting), control),
+            name="loader",
+            daemon=True,
         )
         # the socket is being accepted from before the load begins to compete for the interpreter
         asyncio.get_running_loop().call_soon(loading.start)
@@ -72,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner.run(serve())
 
 
-def _load(service: Service, model: str, format_name: str | None, control: socket.socket) -> None:
+def _load(service: Service, model: str, format_name: str | None, casting: Casting, control: socket.socket) -> None:
     began = time.perf_counter()
     try:
-        loaded = formats.load(model, format_name)
+        loaded = formats.load(model, format_name, casting)
         service.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
@@ -139,6 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-body", type=int, required=True)
     parser.add_argument("--batching", choices=list(Batching), required=True)
     parser.add_argument("--max-batch-size", type=int, required=True)
+    parser.add_argument("--casting", choices=list(Casting), required=True)
+    parser.add_argument("--model-name")
     parser.add_argument("--slot", type=int, required=True, help="for people who read the process table")
     return parser
 

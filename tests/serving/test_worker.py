@@ -39,7 +39,7 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
             command += ["--listener", str(listener.fileno()), "--control", str(theirs.fileno())]
             command += ["--supervisor", str(supervisor or os.getpid()), "--host", "127.0.0.1"]
             command += ["--request-timeout", "60", "--max-body", str(max_body)]
-            command += ["--batching", "auto", "--max-batch-size", "64"]
+            command += ["--batching", "auto", "--max-batch-size", "64", "--casting", "exact"]
             process = subprocess.Popen(command, pass_fds=(listener.fileno(), theirs.fileno()))
         workers.append(Worker(process, ours, ours.makefile("rb"), port))
         return workers[-1]

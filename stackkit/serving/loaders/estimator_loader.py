@@ -11,6 +11,7 @@ from ..errors import BadRequestError, InvalidInputError, MissingLibraryError, Mo
 from ..estimators import FrameCaller, is_rowwise
 from ..models import PreparedInput
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_frame, to_rows
+from ..signature import Casting
 from ..tables import Table
 
 _DTYPES = {
@@ -114,7 +115,7 @@ def _dtype(column: list[Any]) -> str | None:
     return _DTYPES.get(kinds)
 
 
-def load(reference: str, format_name: str) -> EstimatorModel:
+def load(reference: str, format_name: str, _casting: Casting) -> EstimatorModel:
     path = Path(reference)
     try:
         estimator = _READERS[format_name](path)
