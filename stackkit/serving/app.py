@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from .access import AccessLog
 from .errors import ModelFailedError, RequestError
 from .listening import is_loopback, url_host
+from .metrics import DURATION, IN_FLIGHT, REQUESTS, Histogram, Metrics, Sample
 from .routing import ClientGoneError, Receive, Request, Response, Route, Router, RouteTable
 
 logger = logging.getLogger("stackkit.serving.app")
+
+_OPEN = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
 
 Scope = Mapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -24,13 +29,32 @@ class App:
     seconds from the request's head to its reply's, ``max_body`` in bytes.
     """
 
-    def __init__(self, tables: Sequence[RouteTable], *, host: str, request_timeout: float, max_body: int) -> None:
+    def __init__(
+        self,
+        tables: Sequence[RouteTable],
+        *,
+        host: str,
+        request_timeout: float,
+        max_body: int,
+        metrics: Metrics,
+        access_log: AccessLog,
+        token: str | None = None,
+    ) -> None:
+        """With a ``token``, requests must bear it."""
         self._router = Router(tables)
         self._request_timeout = request_timeout
         self._max_body = max_body
+        self._access_log = access_log
+        self._token = None if token is None else token.encode()
+        self._is_draining = False
+        self._traffic = _Traffic(metrics)
         # A web page can have its own host name resolve to 127.0.0.1 and would then be of the same origin as this
         # server. The browser still says which name it asked for.
         self._hosts = {"127.0.0.1", "localhost", "[::1]", url_host(host).lower()} if is_loopback(host) else None
+
+    def drain(self) -> None:
+        """Have each reply say from now on that its connection closes."""
+        self._is_draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -39,19 +63,27 @@ class App:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         query = scope.get("query_string", b"").decode("latin-1")
         request = Request(scope["method"], path, headers, receive, self._max_body, query)
+        route = self._router.find(path)
+        outcome = "gone"
+        self._traffic.in_flight.add(1)
         try:
-            response = await self._respond(request)
+            response = await self._respond(request, route)
+            outcome = str(response.status)
+            closing = {"connection": "close"} if self._is_draining else {}
+            await _send(response, closing, send, is_head=request.method == "HEAD")
         except ClientGoneError:
-            _log(request, "gone", began)
-            return
-        await _send(response, send, is_head=request.method == "HEAD")
-        _log(request, str(response.status), began)
+            pass
+        finally:
+            seconds = time.perf_counter() - began
+            self._traffic.in_flight.add(-1)
+            self._traffic.count(route, outcome, seconds)
+            self._access_log.add(request, outcome, seconds)
 
-    async def _respond(self, request: Request) -> Response:
-        route = self._router.find(request.path)
+    async def _respond(self, request: Request, route: Route | None) -> Response:
         table = self._router.table_of(request.path) if route is None else route.table
         try:
             self._check_host(request)
+            self._check_token(route, request)
             handler = _handler(route, request)
             async with asyncio.timeout(self._request_timeout):
                 return await handler(request)
@@ -80,6 +112,35 @@ class App:
         if name not in self._hosts:
             raise RequestError(421, "BAD_REQUEST", "This server answers only to the address it listens on.")
 
+    def _check_token(self, route: Route | None, request: Request) -> None:
+        """Raises RequestError (401) for a request without the token, unless it only asks whether the server lives."""
+        if self._token is None or (route is not None and route.pattern in _OPEN):
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+            challenge = {"www-authenticate": "Bearer"}
+            raise RequestError(401, "UNAUTHENTICATED", "The request bears no valid token.", headers=challenge)
+
+
+class _Traffic:
+    """The numbers of the requests, each looked up by name only once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.in_flight = metrics.sample(IN_FLIGHT)
+        self._requests: dict[tuple[str, str], Sample] = {}
+        self._durations: dict[str, Histogram] = {}
+
+    def count(self, route: Route | None, outcome: str, seconds: float) -> None:
+        pattern = "none" if route is None else route.pattern
+        requests = self._requests.get((pattern, outcome))
+        if requests is None:
+            requests = self._metrics.sample(REQUESTS, route=pattern, status=outcome)
+            self._requests[pattern, outcome] = requests
+            self._durations[pattern] = self._metrics.histogram(DURATION, route=pattern)
+        requests.add(1)
+        self._durations[pattern].observe(seconds)
+
 
 def _handler(route: Route | None, request: Request) -> Callable[[Request], Awaitable[Response]]:
     if route is None:
@@ -101,9 +162,9 @@ def _failure(error: Exception) -> RequestError:
     return RequestError(500, "INTERNAL_ERROR", message, details={"request_id": request_id})
 
 
-async def _send(response: Response, send: Send, *, is_head: bool) -> None:
+async def _send(response: Response, more_headers: Mapping[str, str], send: Send, *, is_head: bool) -> None:
     body = response.body
-    lines = {"content-type": response.content_type, **response.headers}
+    lines = {"content-type": response.content_type, **response.headers, **more_headers}
     if isinstance(body, bytes):
         lines["content-length"] = str(len(body))
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
@@ -113,8 +174,3 @@ async def _send(response: Response, send: Send, *, is_head: bool) -> None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         body = b""
     await send({"type": "http.response.body", "body": b"" if is_head else body})
-
-
-def _log(request: Request, outcome: str, began: float) -> None:
-    elapsed = (time.perf_counter() - began) * 1000
-    logger.info("%s %s %s %.1f ms", request.method, request.path, outcome, elapsed)

@@ -30,6 +30,10 @@ class QueueFullError(Exception):
     """As much work waits as may wait."""
 
 
+class AbandonedError(Exception):
+    """The call that is being made is taken never to return."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Outcome]):
     """``batch_rows`` is how many rows were done in the same call."""
@@ -53,13 +57,22 @@ class Dispatcher(Generic[Work, Outcome]):
     most ``capacity`` pieces wait, all of them in one event loop.
     """
 
-    def __init__(self, function: Callable[[Sequence[Work]], Sequence[Outcome]], capacity: int, max_rows: int) -> None:
+    def __init__(
+        self,
+        function: Callable[[Sequence[Work]], Sequence[Outcome]],
+        capacity: int,
+        max_rows: int,
+        observe_depth: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """``observe_depth`` is told how many pieces wait whenever that changes, and must not block."""
         self._function = function
         self._capacity = capacity
         self._max_rows = max_rows
+        self._observe_depth = observe_depth
         self._waiting: deque[_Entry[Work, Outcome]] = deque()
         self._arrived = threading.Condition()
         self._began: float | None = None
+        self._is_abandoned = False
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     @property
@@ -72,16 +85,30 @@ class Dispatcher(Generic[Work, Outcome]):
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
+    def abandon(self) -> None:
+        """Give up the call that is being made: raise AbandonedError to all that wait behind it, or come later. Called
+        in the event loop.
+        """
+        with self._arrived:
+            self._is_abandoned = True
+            left = [entry.future for entry in self._waiting]
+            self._waiting.clear()
+        _settle([(future, AbandonedError()) for future in left])
+
     async def submit(self, work: Work) -> Done[Outcome]:
-        """The outcome of ``work``, or what was raised for it. Raises QueueFullError at once when there is no room.
+        """The outcome of ``work``, or what was raised for it. Raises QueueFullError at once when there is no room,
+        AbandonedError after ``abandon``.
 
         Cancelling drops work that still waits; work that has begun goes on to its end, unheard.
         """
         entry = _Entry[Work, Outcome](work, asyncio.get_running_loop().create_future())
         with self._arrived:
+            if self._is_abandoned:
+                raise AbandonedError
             if len(self._waiting) >= self._capacity:
                 raise QueueFullError
             self._waiting.append(entry)
+            self._observe_depth(len(self._waiting))
             self._arrived.notify()
         try:
             return await entry.future
@@ -89,6 +116,7 @@ class Dispatcher(Generic[Work, Outcome]):
             with self._arrived:
                 if entry in self._waiting:
                     self._waiting.remove(entry)
+                    self._observe_depth(len(self._waiting))
             raise
 
     def _run(self) -> None:
@@ -97,6 +125,7 @@ class Dispatcher(Generic[Work, Outcome]):
                 while not self._waiting:
                     self._arrived.wait()
                 batch = self._take()
+                self._observe_depth(len(self._waiting))
             self._began = time.monotonic()
             settled = self._do(batch)
             self._began = None

@@ -1,12 +1,12 @@
-"""Every protocol that the server speaks."""
+"""Everything that the server answers."""
 
 from __future__ import annotations
 
-from . import scoring
+from . import metrics, scoring
 from .routing import RouteTable
 from .service import Service
 
 
 def tables(service: Service) -> list[RouteTable]:
-    """The protocols' routes, answered by ``service``."""
-    return [scoring.routes(service)]
+    """The routes of every protocol, answered by ``service``."""
+    return [scoring.routes(service), metrics.routes(service.metrics)]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching, split
-from .dispatcher import Dispatcher, QueueFullError
+from .dispatcher import AbandonedError, Dispatcher, QueueFullError
 from .errors import BadRequestError, ModelFailedError, RequestError, UnavailableError
+from .metrics import BATCH_ROWS, QUEUE_DEPTH, Metrics
 from .models import Model, PreparedInput, PreparingModel
 from .payloads import Payload
 from .routing import Request
@@ -55,11 +56,14 @@ class Service:
         self,
         name: str = "model",
         *,
+        metrics: Metrics,
         queue_capacity: int = QUEUE_CAPACITY,
         batching: Batching = Batching.AUTO,
         max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     ) -> None:
         self.name = name
+        self.metrics = metrics
+        self._batch_rows = metrics.histogram(BATCH_ROWS)
         self._queue_capacity = queue_capacity
         self._batching = batching
         self._max_batch_size = max_batch_size
@@ -74,7 +78,8 @@ class Service:
         if isinstance(model, PreparingModel):
             self._preparing = model
             self._joins = self._batching is Batching.ON or (self._batching is Batching.AUTO and model.is_rowwise)
-        self._dispatcher = Dispatcher(self._run, self._queue_capacity, self._max_batch_size)
+        depth = self.metrics.sample(QUEUE_DEPTH)
+        self._dispatcher = Dispatcher(self._run, self._queue_capacity, self._max_batch_size, observe_depth=depth.set)
 
     @property
     def is_ready(self) -> bool:
@@ -91,6 +96,15 @@ class Service:
         if self._model is None:
             raise UnavailableError("The model is still loading.")
         return self._model
+
+    def busy_for(self) -> float:
+        """Seconds since the call of the model that is being made began; 0 when none is."""
+        return 0.0 if self._dispatcher is None else self._dispatcher.busy_for()
+
+    def abandon(self) -> None:
+        """Refuse (503) what waits for the model, and what comes: the call that is being made never returns."""
+        if self._dispatcher is not None:
+            self._dispatcher.abandon()
 
     async def predict(self, request: Request, data: Payload, params: Mapping[str, Any] | None = None) -> Any:
         """What the model predicts for ``data``, perhaps in one call with other requests' rows.
@@ -110,6 +124,8 @@ class Service:
             done = await dispatcher.submit(call)
         except QueueFullError:
             raise UnavailableError("Too many requests are waiting for the model.") from None
+        except AbandonedError:
+            raise UnavailableError("The model hangs and is about to be replaced.") from None
         request.batch_size = done.batch_rows
         return done.outcome
 
@@ -118,6 +134,7 @@ class Service:
             return model.prepare(data, params)
 
     def _run(self, calls: Sequence[_Call]) -> list[Any]:
+        self._batch_rows.observe(sum(call.rows for call in calls))
         with _blame():
             return self._predict(calls)
 

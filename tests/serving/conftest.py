@@ -23,8 +23,10 @@ import psutil
 import pytest
 
 from stackkit.serving import claims, protocols
+from stackkit.serving.access import AccessLog
 from stackkit.serving.app import App
 from stackkit.serving.claims import Launch, Phase, ServerState
+from stackkit.serving.metrics import Metrics
 from stackkit.serving.models import Model
 from stackkit.serving.service import Service
 
@@ -92,11 +94,13 @@ def serve_model() -> Callable[..., App]:
 
     def serve(model: Model | None, **settings: Any) -> App:
         of_service = {"queue_capacity", "batching", "max_batch_size"} & settings.keys()
-        service = Service(**{name: settings.pop(name) for name in of_service})
+        metrics = Metrics.alone()
+        service = Service(metrics=metrics, **{name: settings.pop(name) for name in of_service})
         if model is not None:
             service.serve(model)
         limits = {"host": "127.0.0.1", "request_timeout": PATIENCE, "max_body": 1 << 20, **settings}
-        return App(protocols.tables(service), **limits)
+        limits.setdefault("access_log", AccessLog(lambda _: None))
+        return App(protocols.tables(service), metrics=metrics, **limits)
 
     return serve
 
