@@ -52,13 +52,10 @@ class Payload:
         return self.shape in (Shape.SPLIT, Shape.RECORDS, Shape.CSV, Shape.PARQUET)
 
 
-def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, Mapping[str, Any] | None]:
-    """Read a JSON body into its data and its ``params``.
-
-    A body that has one of ``chat_keys`` is data as a whole. Raises BadRequestError, which echoes nothing of it.
-    """
+def load_json(body: bytes) -> Any:
+    """What JSON holds. Raises BadRequestError, which echoes nothing of it."""
     try:
-        content = json.loads(body.removeprefix(b"\xef\xbb\xbf"))
+        return json.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except UnicodeDecodeError:
         raise BadRequestError("The body is not valid UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -68,6 +65,14 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
         raise BadRequestError("The body is nested too deeply.") from None
     except ValueError:  # an integer with more digits than Python is willing to read
         raise BadRequestError("The body holds a number that is too long.") from None
+
+
+def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, Mapping[str, Any] | None]:
+    """Read a JSON body into its data and its ``params``.
+
+    A body that has one of ``chat_keys`` is data as a whole. Raises BadRequestError, which echoes nothing of it.
+    """
+    content = load_json(body)
     if not isinstance(content, dict):
         raise BadRequestError(f"The body must be a JSON object with one of {', '.join(DATA_KEYS)}.")
     if any(key in content for key in chat_keys):
