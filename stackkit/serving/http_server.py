@@ -21,28 +21,33 @@ _LONGEST_HEAD = 64 * 1024
 class _Protocol(HttpToolsProtocol):
     """Knows since when it waits for a request's head, and how much of it has come."""
 
-    head_since: float | None = None
+    _head_since: float | None = None
     _head_size = 0
+
+    def waits_since_before(self, limit: float) -> bool:
+        """Whether a head is overdue, and nothing else of the connection's is under way."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        return self._head_since is not None and self._head_since < limit and not is_answering
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.head_since = self.loop.time()
+        self._head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self.head_since is not None:
+        if self._head_since is not None:
             self._head_size += len(data)
         super().data_received(data)
-        if self.head_since is not None and self._head_size > _LONGEST_HEAD:
+        if self._head_since is not None and self._head_size > _LONGEST_HEAD:
             logger.info("a request whose head is longer than %d bytes is refused", _LONGEST_HEAD)
             self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self.head_since is None:
-            self.head_since = self.loop.time()
+        if self._head_since is None:
+            self._head_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self.head_since = None
+        self._head_since = None
         self._head_size = 0
         super().on_headers_complete()
 
@@ -76,7 +81,7 @@ class Server(uvicorn.Server):
         """Close the connections whose request's head takes too long to come."""
         limit = asyncio.get_running_loop().time() - HEAD_TIMEOUT
         for connection in list(self.server_state.connections):
-            if isinstance(connection, _Protocol) and (connection.head_since or limit) < limit:
+            if isinstance(connection, _Protocol) and connection.waits_since_before(limit):
                 connection.transport.close()
 
     def stop_accepting(self) -> None:
