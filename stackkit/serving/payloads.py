@@ -88,6 +88,15 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
     return payload, content.get("params")
 
 
+def decode_json_lines(body: bytes) -> Payload:
+    """Read JSON Lines: each line an object that is a row of a table, or each an instance of any other kind.
+
+    Raises BadRequestError.
+    """
+    rows = [load_json(line) for line in body.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    return Payload(Shape.RECORDS if all(isinstance(row, dict) for row in rows) else Shape.INSTANCES, rows)
+
+
 def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The payload as a data frame; ``dtypes`` says what CSV columns are to be read as.
 

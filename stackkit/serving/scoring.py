@@ -9,7 +9,7 @@ from typing import Any
 
 from . import __version__, payloads, replies
 from .errors import BadRequestError, ModelFailedError, RequestError
-from .media_types import JSON, PARQUET, is_gzipped, media_type
+from .media_types import CSV_TYPES, JSON, JSON_LINES_TYPES, PARQUET, is_gzipped, media_type, reply_type
 from .payloads import Payload, Shape
 from .routing import Request, Response, RouteTable
 from .service import Service, aside
@@ -27,6 +27,7 @@ def routes(service: Service) -> RouteTable:
 
     async def invocations(request: Request) -> Response:
         kind = media_type(request.headers.get("content-type"))
+        wanted = reply_type(request.headers.get("accept"))
         is_compressed = is_gzipped(request.headers.get("content-encoding"))
         model = service.model
         body = await request.body()
@@ -34,7 +35,8 @@ def routes(service: Service) -> RouteTable:
             body = await aside(request, gunzip, body, request.max_body)
         data, params = await aside(request, decode, body, kind, model.chat_keys)
         predictions = await service.predict(request, data, params)
-        return Response(200, await aside(request, encode, predictions, data.shape is not Shape.WHOLE))
+        body = await aside(request, encode, predictions, wanted, data.shape is not Shape.WHOLE)
+        return Response(200, body, wanted)
 
     return RouteTable(
         {
@@ -55,13 +57,17 @@ def decode(body: bytes, media_type: str, chat_keys: Collection[str]) -> tuple[Pa
     """The data and the params in a body. Raises BadRequestError."""
     if media_type == JSON:
         return payloads.decode_json(body, chat_keys)
+    if media_type in JSON_LINES_TYPES:
+        return payloads.decode_json_lines(body), None
     return Payload(Shape.PARQUET if media_type == PARQUET else Shape.CSV, body), None
 
 
-def encode(predictions: Any, wrapped: bool) -> bytes:
-    """The reply's body, as JSON. Raises ModelFailedError for predictions that JSON cannot say."""
+def encode(predictions: Any, media_type: str, wrapped: bool) -> bytes:
+    """The reply's body, in one of REPLY_TYPES. Raises ModelFailedError for predictions that JSON cannot say."""
     try:
-        return replies.encode(predictions, wrapped=wrapped)
+        if media_type == JSON:
+            return replies.encode(predictions, wrapped=wrapped)
+        return replies.encode_csv(predictions) if media_type in CSV_TYPES else replies.encode_lines(predictions)
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelFailedError from error
 
