@@ -20,6 +20,7 @@ from ..model_deployers import (
     Service,
     ServiceConfig,
     ServiceState,
+    UpdatesInPlace,
 )
 from ..processes import machine_id, machine_name
 from ..serving.claims import Launch, Phase, ServerState
@@ -33,7 +34,7 @@ _MOST_PROBES = 32
 _STOPPING = Observation(ServiceState.PENDING_SHUTDOWN, "finishing the requests it has begun")
 
 
-class LocalModelDeployer(BaseModelDeployer):
+class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace):
     """Serves each model by a supervisor process with its workers, in a folder named by the service's UUID.
 
     The lock in that folder being held is the server being alive; see ``stackkit.serving.claims``.
@@ -70,20 +71,7 @@ class LocalModelDeployer(BaseModelDeployer):
             if launch.revision == service.revision:
                 return
             raise DeploymentError(f"Revision {launch.revision} of {service.name!r} still runs.", "Stop it first.")
-        token = folder.write_launch(
-            Launch(
-                token="",
-                epoch=operation.epoch,
-                revision=service.revision,
-                model=service.source.reference or "",
-                format=service.source.format,
-                host=config.host,
-                port=config.port or service.status.details.get("port") or 0,
-                preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
-                workers=config.workers,
-                request_timeout=config.request_timeout,
-            )
-        )
+        token = folder.write_launch(_launch(operation))
         started = subprocess.run(
             commands.claim_command(folder.path, token),
             env=commands.server_environment({name: value.get_secret_value() for name, value in config.env.items()}),
@@ -99,6 +87,13 @@ class LocalModelDeployer(BaseModelDeployer):
             raise DeploymentError(
                 f"The supervisor of {service.name!r} did not start: {started.stderr.strip() or started.returncode}."
             )
+
+    def can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
+        fixed = ("host", "port", "workers", "env")  # what the supervisor was started with
+        return all(before[name] == after[name] for name in fixed)
+
+    def do_update(self, operation: Operation) -> None:
+        self._folder(operation.service).update(_launch(operation))
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         if len(services) == 1:
@@ -157,10 +152,29 @@ class LocalModelDeployer(BaseModelDeployer):
             return _STOPPING
         if state.phase is Phase.FAILED:
             return _failed(folder, state)
-        return _serving(state)
+        return _serving(folder, state)
 
 
-def _serving(state: ServerState) -> Observation:
+def _launch(operation: Operation) -> Launch:
+    service, config = operation.service, _local(operation.config)
+    return Launch(
+        token="",
+        epoch=operation.epoch,
+        revision=service.revision,
+        model=service.source.reference or "",
+        format=service.source.format,
+        model_name=config.model_name,
+        host=config.host,
+        port=config.port or service.status.details.get("port") or 0,
+        preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
+        workers=config.workers,
+        request_timeout=config.request_timeout,
+    )
+
+
+def _serving(folder: ServerFolder, state: ServerState) -> Observation:
+    launch, failed = folder.launch(), state.failed_update
+    given_up = launch is not None and failed is not None and failed.token == launch.token
     url = base_url(state.host, state.port or 0)
     found = answers(url)
     if found.ready:
@@ -169,6 +183,7 @@ def _serving(state: ServerState) -> Observation:
             prediction_url=f"{url}/invocations",
             details={"port": state.port},
             revision=state.revision,
+            update_error=failed.error if given_up and failed is not None else None,
         )
     kind = ServiceState.PENDING_STARTUP if found.loading else ServiceState.ERROR
     return Observation(kind, f"{url}/ping: {found.message}", revision=state.revision)

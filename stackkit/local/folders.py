@@ -65,9 +65,14 @@ class ServerFolder:
         return launch is None or launch.token.startswith(_STOPPED)
 
     def state(self) -> ServerState | None:
-        """What the supervisor of the present launch wrote last; None before it wrote anything."""
+        """What the supervisor of the present launch wrote last; None before it wrote anything.
+
+        One that lives may still serve an earlier launch, which it is going over from.
+        """
         launch, state = self.launch(), claims.read_state(self.path)
-        return state if launch is not None and state is not None and state.token == launch.token else None
+        if launch is None or state is None:
+            return None
+        return state if state.token == launch.token or state.pid == self.holder() else None
 
     def write_launch(self, launch: Launch) -> str:
         """Write a launch under a new token, and return that.
@@ -75,6 +80,19 @@ class ServerFolder:
         Raises LeaseLostError when a later owner has written there, and DeploymentError when it cannot be written.
         """
         return self._write(replace(launch, token=f"{launch.epoch}-{secrets.token_hex(8)}"))
+
+    def update(self, launch: Launch) -> None:
+        """Have the running server go over to ``launch``.
+
+        Raises LeaseLostError when a later owner has written there, and DeploymentError when nothing can be updated.
+        """
+        try:
+            with self._fence():
+                self._check_epoch(launch)
+                token = f"{launch.epoch}-{secrets.token_hex(8)}"
+                claims.request_update(self.path, replace(launch, token=token))
+        except (ClaimError, OSError) as error:
+            raise DeploymentError(f"The server cannot be updated: {error}.", "Stop it, and start it again.") from error
 
     def withdraw(self, epoch: int) -> None:
         """Make sure that no start under way can still succeed; a no-op where nothing was launched."""
@@ -118,15 +136,18 @@ class ServerFolder:
     def _write(self, launch: Launch) -> str:
         try:
             with self._fence():
-                current = self.launch()
-                if current is not None and current.epoch > launch.epoch:
-                    raise LeaseLostError(f"Another process has taken over the server in {self.path}.")
+                self._check_epoch(launch)
                 claims.write_launch(self.path, launch)
         except OSError as error:
             raise DeploymentError(
                 f"The server's folder {self.path} cannot be written: {error.strerror or error}.", "Make room there."
             ) from error
         return launch.token
+
+    def _check_epoch(self, launch: Launch) -> None:
+        current = self.launch()
+        if current is not None and current.epoch > launch.epoch:
+            raise LeaseLostError(f"Another process has taken over the server in {self.path}.")
 
     @contextmanager
     def _fence(self) -> Iterator[None]:

@@ -1,120 +1,102 @@
-"""The ASGI application: routes, limits, and every error as MLflow's ``{"error_code", "message"}``."""
+"""The ASGI application: finds the handler of a request, bounds its time, and turns what is raised into its reply."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import hmac
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from . import __version__
-from .dispatcher import Dispatcher, QueueFullError
-from .errors import RequestError
+from .access import AccessLog
+from .errors import ModelFailedError, RequestError
 from .listening import is_loopback, url_host
-from .media_types import media_type
-from .models import Model
-from .scoring import ModelFailedError, Scorer, ScoringRequest
+from .metrics import DURATION, IN_FLIGHT, REQUESTS, Histogram, Metrics, Sample
+from .routing import ClientGoneError, Receive, Request, Response, Route, Router, RouteTable
 
 logger = logging.getLogger("stackkit.serving.app")
 
+_OPEN = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-QUEUE_CAPACITY = 256
-"""Requests that may wait for the model; one more is answered 503."""
-
-
-@dataclass(frozen=True)
-class Response:
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    headers: Mapping[str, str]
-    """By lower-case name; of a repeated header the last one."""
-    receive: Receive
-
-
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was whole."""
 
 
 class App:
-    """Answers 503 until ``serve`` has been given the model. ``host`` is the address it is bound to,
-    ``request_timeout`` is in seconds, ``max_body`` in bytes.
+    """Answers what ``tables`` have handlers for. ``host`` is the address it is bound to, ``request_timeout`` is in
+    seconds from the request's head to its reply's, ``max_body`` in bytes.
     """
 
     def __init__(
-        self, *, host: str, request_timeout: float, max_body: int, queue_capacity: int = QUEUE_CAPACITY
+        self,
+        tables: Sequence[RouteTable],
+        *,
+        host: str,
+        request_timeout: float,
+        max_body: int,
+        metrics: Metrics,
+        access_log: AccessLog,
+        token: str | None = None,
     ) -> None:
+        """With a ``token``, requests must bear it."""
+        self._router = Router(tables)
         self._request_timeout = request_timeout
         self._max_body = max_body
-        self._queue_capacity = queue_capacity
-        self._dispatcher: Dispatcher[ScoringRequest, bytes] | None = None
+        self._access_log = access_log
+        self._token = None if token is None else token.encode()
+        self._is_draining = False
+        self._traffic = _Traffic(metrics)
         # A web page can have its own host name resolve to 127.0.0.1 and would then be of the same origin as this
         # server. The browser still says which name it asked for.
         self._hosts = {"127.0.0.1", "localhost", "[::1]", url_host(host).lower()} if is_loopback(host) else None
-        self._routes: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
-            "/ping": {"GET": self._health, "HEAD": self._health},
-            "/health": {"GET": self._health, "HEAD": self._health},
-            "/version": {"GET": self._version, "HEAD": self._version},
-            "/invocations": {"POST": self._invocations},
-        }
 
-    def serve(self, model: Model) -> None:
-        """Answer with this model from now on. May be called from any thread."""
-        self._dispatcher = Dispatcher(Scorer(model, self._max_body).score, self._queue_capacity)
+    def drain(self) -> None:
+        """Have each reply say from now on that its connection closes."""
+        self._is_draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
+        # the path as it was sent, still percent-encoded: decoded, it could hold a line break and forge a log line
+        path = scope["raw_path"].decode("ascii", "backslashreplace")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        query = scope.get("query_string", b"").decode("latin-1")
+        request = Request(scope["method"], path, headers, receive, self._max_body, query)
+        route = self._router.find(path)
+        outcome = "gone"
+        self._traffic.in_flight.add(1)
         try:
-            response = await self._respond(scope["path"], Request(scope["method"], headers, receive))
+            response = await self._respond(request, route)
+            outcome = str(response.status)
+            closing = {"connection": "close"} if self._is_draining else {}
+            await _send(response, closing, send, is_head=request.method == "HEAD")
         except ClientGoneError:
-            _log(scope, "gone", began)
-            return
-        lines = {"content-type": response.content_type, "content-length": str(len(response.body)), **response.headers}
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()],
-            }
-        )
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
-        _log(scope, str(response.status), began)
+            pass
+        finally:
+            seconds = time.perf_counter() - began
+            self._traffic.in_flight.add(-1)
+            self._traffic.count(route, outcome, seconds)
+            self._access_log.add(request, outcome, seconds)
 
-    async def _respond(self, path: str, request: Request) -> Response:
+    async def _respond(self, request: Request, route: Route | None) -> Response:
+        table = self._router.table_of(request.path) if route is None else route.table
         try:
             self._check_host(request)
-            handlers = self._routes.get(path.rstrip("/"))
-            if handlers is None:
-                return _error(404, "ENDPOINT_NOT_FOUND", "There is no such path.")
-            handler = handlers.get(request.method)
-            if handler is None:
-                allowed = {"allow": ", ".join(handlers)}
-                return _error(405, "BAD_REQUEST", "This path does not answer that method.", headers=allowed)
-            return await handler(request)
+            self._check_token(route, request)
+            handler = _handler(route, request)
+            async with asyncio.timeout(self._request_timeout):
+                return await handler(request)
         except RequestError as error:
-            return _error(error.status, error.code, error.message)
+            refusal = error
         except ClientGoneError:
             raise
+        except TimeoutError:
+            message = f"The request took longer than {self._request_timeout:g} seconds."
+            refusal = RequestError(504, "DEADLINE_EXCEEDED", message)
         except Exception as error:
-            request_id = uuid.uuid4().hex
-            cause = error.__cause__ if isinstance(error, ModelFailedError) else error
-            logger.error("request %s failed", request_id, exc_info=cause)  # noqa: TRY400 - the model's, not ours
-            message = f"The prediction failed; the server's log says why under request id {request_id}."
-            return _error(500, "INTERNAL_ERROR", message, request_id=request_id)
+            refusal = _failure(error)
+        return Response(refusal.status, table.write_error(refusal), headers=refusal.headers)
 
     def _check_host(self, request: Request) -> None:
         """Raises RequestError when a server of this machine alone is asked for by a name that is not this machine's.
@@ -130,73 +112,65 @@ class App:
         if name not in self._hosts:
             raise RequestError(421, "BAD_REQUEST", "This server answers only to the address it listens on.")
 
-    async def _health(self, _: Request) -> Response:
-        if self._dispatcher is None:
-            return _loading()
-        return Response(200, b"\n")
-
-    async def _version(self, _: Request) -> Response:
-        return Response(200, __version__.encode(), "text/plain; charset=utf-8")
-
-    async def _invocations(self, request: Request) -> Response:
-        kind = media_type(request.headers.get("content-type"))
-        is_gzipped = _is_gzipped(request.headers.get("content-encoding"))
-        dispatcher = self._dispatcher
-        if dispatcher is None:
-            return _loading()
-        try:
-            async with asyncio.timeout(self._request_timeout):
-                body = await self._read_body(request)
-                return Response(200, await dispatcher.submit(ScoringRequest(body, kind, is_gzipped)))
-        except QueueFullError:
-            return _unavailable("Too many requests are waiting for the model.")
-        except TimeoutError:
-            message = f"The request took longer than {self._request_timeout:g} seconds."
-            return _error(504, "DEADLINE_EXCEEDED", message)
-
-    async def _read_body(self, request: Request) -> bytes:
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_body:
-            raise self._too_large()
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body:
-                raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-
-    def _too_large(self) -> RequestError:
-        return RequestError(413, "BAD_REQUEST", f"The body is larger than {self._max_body} bytes.")
+    def _check_token(self, route: Route | None, request: Request) -> None:
+        """Raises RequestError (401) for a request without the token, unless it only asks whether the server lives."""
+        if self._token is None or (route is not None and route.pattern in _OPEN):
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+            challenge = {"www-authenticate": "Bearer"}
+            raise RequestError(401, "UNAUTHENTICATED", "The request bears no valid token.", headers=challenge)
 
 
-def _is_gzipped(header: str | None) -> bool:
-    coding = (header or "identity").strip().lower()
-    if coding not in ("identity", "gzip", "x-gzip"):
-        raise RequestError(415, "BAD_REQUEST", "The request's Content-Encoding is not supported: expected gzip.")
-    return coding != "identity"
+class _Traffic:
+    """The numbers of the requests, each looked up by name only once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.in_flight = metrics.sample(IN_FLIGHT)
+        self._requests: dict[tuple[str, str], Sample] = {}
+        self._durations: dict[str, Histogram] = {}
+
+    def count(self, route: Route | None, outcome: str, seconds: float) -> None:
+        pattern = "none" if route is None else route.pattern
+        requests = self._requests.get((pattern, outcome))
+        if requests is None:
+            requests = self._metrics.sample(REQUESTS, route=pattern, status=outcome)
+            self._requests[pattern, outcome] = requests
+            self._durations[pattern] = self._metrics.histogram(DURATION, route=pattern)
+        requests.add(1)
+        self._durations[pattern].observe(seconds)
 
 
-def _loading() -> Response:
-    return _unavailable("The model is still loading.")
+def _handler(route: Route | None, request: Request) -> Callable[[Request], Awaitable[Response]]:
+    if route is None:
+        raise RequestError(404, "ENDPOINT_NOT_FOUND", "There is no such path.")
+    handler = route.methods.get(request.method)
+    if handler is None:
+        allowed = {"allow": ", ".join(route.methods)}
+        raise RequestError(405, "BAD_REQUEST", "This path does not answer that method.", headers=allowed)
+    request.parameters = route.parameters
+    return handler
 
 
-def _unavailable(message: str) -> Response:
-    return _error(503, "TEMPORARILY_UNAVAILABLE", message, headers={"retry-after": "1"})
+def _failure(error: Exception) -> RequestError:
+    """What the caller is told of a failure that is not his: an id, under which the log has the rest."""
+    request_id = uuid.uuid4().hex
+    cause = error.__cause__ if isinstance(error, ModelFailedError) else error
+    logger.error("request %s failed", request_id, exc_info=cause)
+    message = f"The prediction failed; the server's log says why under request id {request_id}."
+    return RequestError(500, "INTERNAL_ERROR", message, details={"request_id": request_id})
 
 
-def _error(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **extra: str) -> Response:
-    body = json.dumps({"error_code": code, "message": message, **extra}).encode()
-    return Response(status, body, headers=headers or {})
-
-
-def _log(scope: Scope, outcome: str, began: float) -> None:
-    # the path as it was sent, still percent-encoded: decoded, it could hold a line break and forge a line
-    path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
-    logger.info("%s %s %s %.1f ms", scope["method"], path, outcome, (time.perf_counter() - began) * 1000)
+async def _send(response: Response, more_headers: Mapping[str, str], send: Send, *, is_head: bool) -> None:
+    body = response.body
+    lines = {"content-type": response.content_type, **response.headers, **more_headers}
+    if isinstance(body, bytes):
+        lines["content-length"] = str(len(body))
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if isinstance(body, AsyncIterable):
+        async for piece in body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": b"" if is_head else body})

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -22,6 +23,10 @@ from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
+
+from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
+from .logs import LogFormat
+from .signature import Casting
 
 PhaseKind = TypeVar("PhaseKind", bound=StrEnum)
 
@@ -41,9 +46,12 @@ _RANGES = {
     "workers": (1, 1024),
     "request_timeout": (0.001, 1_000_000),
     "max_body": (1, 2**40),
+    "max_batch_size": (1, 1_000_000),
     "log_max_bytes": (1, 2**40),
     "log_backups": (0, 1000),
 }
+
+_WORDS: dict[str, type[StrEnum]] = {"batching": Batching, "casting": Casting, "log_format": LogFormat}
 
 
 class ClaimError(Exception):
@@ -83,8 +91,12 @@ class Launch:
 
     ``model`` is an absolute path or a Python reference. ``port`` 0 lets the supervisor choose: ``preferred_port`` and
     the 200 after it first, then any free one. ``request_timeout`` is in seconds, ``max_body`` and ``log_max_bytes``
-    in bytes. ``format`` is one that ``formats.detect`` returns, None to detect it. ``python`` is the workers'
-    interpreter, None for this one.
+    in bytes, ``max_batch_size`` in rows; ``batching`` is a value of Batching, ``casting`` one of Casting,
+    ``log_format`` one of LogFormat.
+    ``model_name`` is what clients call the model, None for the name of its file. ``format`` is one that
+    ``formats.detect`` returns, None to detect it. ``token_file`` holds the bearer token that requests must bear,
+    ``certfile`` and ``keyfile`` are for TLS; None for without. ``python`` is the workers' interpreter, None for this
+    one.
     """
 
     token: str
@@ -98,7 +110,15 @@ class Launch:
     workers: int = 1
     request_timeout: float = DEFAULT_REQUEST_TIMEOUT
     max_body: int = DEFAULT_MAX_BODY
+    batching: str = Batching.AUTO
+    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE
+    casting: str = Casting.EXACT
+    model_name: str | None = None
     python: str | None = None
+    token_file: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    log_format: str = LogFormat.TEXT
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     log_backups: int = DEFAULT_LOG_BACKUPS
 
@@ -107,6 +127,9 @@ class Launch:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ClaimError(f"{name} is not between {low} and {high}")
+        for name, kind in _WORDS.items():
+            if getattr(self, name) not in set(kind):
+                raise ClaimError(f"{name} is none of {', '.join(kind)}")
 
     @classmethod
     def from_json(cls, values: object) -> Self:
@@ -130,9 +153,23 @@ class WorkerState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailedUpdate:
+    """Why the update named ``token`` was given up; what was served before is served still."""
+
+    token: str
+    revision: int
+    error: str
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        return cls(**_checked(cls, values))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerState:
-    """What became of the start named ``token``. ``pid`` is the supervisor's, ``since`` is when the phase began, in
-    epoch seconds. ``port`` is None until it is bound. ``error`` is the reason in phase FAILED.
+    """What became of the start or update named ``token``. ``pid`` is the supervisor's, ``since`` is when the phase
+    began, in epoch seconds. ``port`` is None until it is bound. ``error`` is the reason in phase FAILED.
+    ``failed_update`` is of the latest update, None when it went well or goes on.
     """
 
     token: str
@@ -144,17 +181,20 @@ class ServerState:
     error: str | None
     since: float
     workers: tuple[WorkerState, ...] = field(default=())
+    failed_update: FailedUpdate | None = None
 
     @classmethod
     def from_json(cls, values: object) -> Self:
         """Check and take over what JSON held; unknown fields are ignored. Raises ClaimError naming the field."""
-        checked = _checked(cls, values, skip=("workers",))
+        checked = _checked(cls, values, skip=("workers", "failed_update"))
+        failed = values.get("failed_update") if isinstance(values, Mapping) else None
         workers = values.get("workers", []) if isinstance(values, Mapping) else []
         if not isinstance(workers, list):
             raise ClaimError("workers is not a list")
         return cls(
             **{**checked, "phase": _phase(Phase, checked["phase"])},
             workers=tuple(map(WorkerState.from_json, workers)),
+            failed_update=None if failed is None else FailedUpdate.from_json(failed),
         )
 
 
@@ -176,6 +216,21 @@ def read_launch(folder: Path) -> Launch:
 def write_state(folder: Path, state: ServerState) -> None:
     """Write state.json, whole or not at all. Raises OSError."""
     _write(folder / STATE_FILE, asdict(state))
+
+
+def request_update(folder: Path, launch: Launch) -> None:
+    """Have the running server of the folder go over to ``launch``, which must bear a token of its own, without a
+    request being lost. Host, port and number of workers stay.
+
+    Returns at once: it is done when the state's token is the launch's, and given up when that of ``failed_update`` is.
+    Raises ClaimError when there is no server that could be updated, OSError.
+    """
+    state = read_state(folder)
+    pid = lock_holder(folder)
+    if not pid or state is None or state.phase is not Phase.READY or state.pid != pid:
+        raise ClaimError(f"no server of {folder} is ready to be updated")
+    write_launch(folder, launch)
+    os.kill(pid, signal.SIGUSR1)
 
 
 def read_state(folder: Path) -> ServerState | None:

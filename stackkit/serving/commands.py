@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import claims
+from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
 from .claims import ClaimError, Launch, Phase
-from .logs import LogWriter, stderr_writer
+from .logs import LogFormat, LogWriter, stderr_writer
+from .signature import Casting
 from .supervisor import Supervisor
 
 
@@ -36,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             request_timeout=options.request_timeout,
             max_body=options.max_body,
+            batching=options.batching,
+            max_batch_size=options.max_batch_size,
+            casting=options.casting,
+            log_format=options.log_format,
+            token_file=_absolute(options.token_file),
+            certfile=_absolute(options.certfile),
+            keyfile=_absolute(options.keyfile),
+            model_name=options.model_name,
             python=options.python,
         )
     except ClaimError as error:
@@ -44,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _foreground(launch: Launch) -> int:
-    writer = LogWriter(stderr_writer)
+    writer = LogWriter(stderr_writer, LogFormat(launch.log_format))
     root = logging.getLogger("stackkit.serving")
     root.setLevel(logging.INFO)
     root.addHandler(writer)
@@ -58,6 +68,10 @@ def _foreground(launch: Launch) -> int:
         sys.stderr.write(f"{outcome.error}\n")
         return 1
     return 130 if supervisor.signal == signal.SIGINT else 0
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +96,37 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="a larger request is answered 413 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--batching",
+        choices=list(Batching),
+        default=Batching.AUTO,
+        help="answer requests that wait together by one call of the model; auto does so where every row is known to be"
+        " predicted by itself (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        type=int,
+        default=DEFAULT_MAX_BATCH_SIZE,
+        metavar="ROWS",
+        help="rows in such a call; 1 turns it off (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--casting",
+        choices=list(Casting),
+        default=Casting.EXACT,
+        help="how an MLflow model's input is cast by its signature: exact refuses what would lose something, mlflow"
+        " casts as MLflow's own server does (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=list(LogFormat),
+        default=LogFormat.TEXT,
+        help="of the log's lines (default: %(default)s)",
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="holds the bearer token that requests must bear")
+    parser.add_argument("--certfile", metavar="FILE", help="a certificate chain in PEM, for TLS")
+    parser.add_argument("--keyfile", metavar="FILE", help="its private key, when it is not in the same file")
+    parser.add_argument("--model-name", metavar="NAME", help="what clients call the model (default: its file's name)")
     parser.add_argument("--python", metavar="INTERPRETER", help="runs the workers (default: this one)")
     parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
     parser.add_argument(

@@ -1,15 +1,28 @@
-"""The one thread that runs the model, and the bounded queue before it."""
+"""The one thread that runs the model, the bounded queue before it, and what of the queue is answered together."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import contextlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-Work = TypeVar("Work")
+
+class Joinable(Protocol):
+    """Work that may be done together with other work of an equal key; with the key None it is done alone."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
+Work = TypeVar("Work", bound=Joinable)
 Outcome = TypeVar("Outcome")
 
 
@@ -17,37 +30,148 @@ class QueueFullError(Exception):
     """As much work waits as may wait."""
 
 
+class AbandonedError(Exception):
+    """The call that is being made is taken never to return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[Outcome]):
+    """``batch_rows`` is how many rows were done in the same call."""
+
+    outcome: Outcome
+    batch_rows: int
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Work, Outcome]):
+    work: Work
+    future: asyncio.Future[Done[Outcome]]
+
+
 class Dispatcher(Generic[Work, Outcome]):
-    """Calls ``function`` with one piece of work after the other, on a thread of its own.
+    """Calls ``function`` with what waits, on a thread of its own, and returns as many outcomes as it was given works.
 
     One thread, because a model need not be safe to be called from several, and because what has queued up while it
-    was busy is then known. At most ``capacity`` pieces wait.
+    was busy is then known: work of equal keys becomes one call of at most ``max_rows`` rows. Nothing ever waits for
+    more to come. When a call for several raises, each is done again alone, so that only the one at fault fails. At
+    most ``capacity`` pieces wait, all of them in one event loop.
     """
 
-    def __init__(self, function: Callable[[Work], Outcome], capacity: int) -> None:
+    def __init__(
+        self,
+        function: Callable[[Sequence[Work]], Sequence[Outcome]],
+        capacity: int,
+        max_rows: int,
+        observe_depth: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """``observe_depth`` is told how many pieces wait whenever that changes, and must not block."""
         self._function = function
-        self._queue: queue.Queue[tuple[Work, Future[Outcome]]] = queue.Queue(capacity)
+        self._capacity = capacity
+        self._max_rows = max_rows
+        self._observe_depth = observe_depth
+        self._waiting: deque[_Entry[Work, Outcome]] = deque()
+        self._arrived = threading.Condition()
+        self._began: float | None = None
+        self._is_abandoned = False
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
-    async def submit(self, work: Work) -> Outcome:
-        """The outcome of ``function(work)``, or what it raised. Raises QueueFullError at once when there is no room.
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait; the one that is being done is not among them."""
+        return len(self._waiting)
+
+    def busy_for(self) -> float:
+        """Seconds since the call that is being made began; 0 when none is."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+    def abandon(self) -> None:
+        """Give up the call that is being made: raise AbandonedError to all that wait behind it, or come later. Called
+        in the event loop.
+        """
+        with self._arrived:
+            self._is_abandoned = True
+            left = [entry.future for entry in self._waiting]
+            self._waiting.clear()
+        _settle([(future, AbandonedError()) for future in left])
+
+    async def submit(self, work: Work) -> Done[Outcome]:
+        """The outcome of ``work``, or what was raised for it. Raises QueueFullError at once when there is no room,
+        AbandonedError after ``abandon``.
 
         Cancelling drops work that still waits; work that has begun goes on to its end, unheard.
         """
-        future: Future[Outcome] = Future()
+        entry = _Entry[Work, Outcome](work, asyncio.get_running_loop().create_future())
+        with self._arrived:
+            if self._is_abandoned:
+                raise AbandonedError
+            if len(self._waiting) >= self._capacity:
+                raise QueueFullError
+            self._waiting.append(entry)
+            self._observe_depth(len(self._waiting))
+            self._arrived.notify()
         try:
-            self._queue.put_nowait((work, future))
-        except queue.Full:
-            raise QueueFullError from None
-        return await asyncio.wrap_future(future)
+            return await entry.future
+        except asyncio.CancelledError:
+            with self._arrived:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
+                    self._observe_depth(len(self._waiting))
+            raise
 
     def _run(self) -> None:
         while True:
-            work, future = self._queue.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._function(work))
-            except BaseException as error:
-                future.set_exception(error)
-            del work, future
+            with self._arrived:
+                while not self._waiting:
+                    self._arrived.wait()
+                batch = self._take()
+                self._observe_depth(len(self._waiting))
+            self._began = time.monotonic()
+            settled = self._do(batch)
+            self._began = None
+            _deliver(batch, settled)
+            del batch, settled
+
+    def _take(self) -> list[_Entry[Work, Outcome]]:
+        """The one that has waited longest, with all that can be done in the same call. Holds the lock."""
+        first = self._waiting.popleft()
+        batch, rows, key = [first], first.work.rows, first.work.key
+        if key is None or rows >= self._max_rows or not self._waiting:
+            return batch
+        left: deque[_Entry[Work, Outcome]] = deque()
+        for entry in self._waiting:
+            if entry.work.key == key and rows + entry.work.rows <= self._max_rows:
+                batch.append(entry)
+                rows += entry.work.rows
+            else:
+                left.append(entry)
+        self._waiting = left
+        return batch
+
+    def _do(self, batch: Sequence[_Entry[Work, Outcome]]) -> list[Done[Outcome] | BaseException]:
+        rows = sum(entry.work.rows for entry in batch)
+        try:
+            outcomes = self._function([entry.work for entry in batch])
+        except BaseException as error:
+            if len(batch) == 1:
+                return [error]
+            return [settled for entry in batch for settled in self._do([entry])]
+        return [Done(outcome, rows) for outcome in outcomes]
+
+
+def _deliver(batch: Sequence[_Entry[Work, Outcome]], settled: Sequence[Done[Outcome] | BaseException]) -> None:
+    """Wake the event loop once for all that wait."""
+    ends = list(zip([entry.future for entry in batch], settled, strict=True))
+    # a loop that is closed by now has nobody left who waits
+    with contextlib.suppress(RuntimeError):
+        batch[0].future.get_loop().call_soon_threadsafe(_settle, ends)
+
+
+def _settle(ends: Sequence[tuple[asyncio.Future[Done[Outcome]], Done[Outcome] | BaseException]]) -> None:
+    for future, end in ends:
+        if future.done():
+            continue
+        if isinstance(end, BaseException):
+            future.set_exception(end)
+        else:
+            future.set_result(end)

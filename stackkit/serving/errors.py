@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ModelFormatError(ValueError):
     """What was named is no model, or not one of the formats that can be served."""
@@ -23,14 +25,25 @@ class MissingLibraryError(ModelLoadError):
 class RequestError(Exception):
     """A request that is answered with an error. ``code`` is one of MLflow's error codes.
 
-    The message goes to the caller: it never repeats what the request held.
+    The message goes to the caller: it never repeats what the request held. ``headers`` go with it, ``details`` are
+    further fields of the error's body where its protocol has room for them.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.headers = headers or {}
+        self.details = details or {}
 
 
 class BadRequestError(RequestError):
@@ -45,3 +58,14 @@ class InvalidInputError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(400, "INVALID_PARAMETER_VALUE", message)
+
+
+class UnavailableError(RequestError):
+    """Nothing is wrong with the request, and it cannot be answered just now (503 TEMPORARILY_UNAVAILABLE)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "TEMPORARILY_UNAVAILABLE", message, headers={"retry-after": "1"})
+
+
+class ModelFailedError(Exception):
+    """The model's own code raised what is no complaint about its input; the cause is its exception."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelFormatError
+from .signature import Casting
 
 if TYPE_CHECKING:
     from .models import Model
@@ -87,9 +88,19 @@ def python_reference(text: str) -> tuple[str, str] | None:
     return (source, attribute) if _MODULE.fullmatch(source) else None
 
 
-def load(reference: str, format_name: str | None = None) -> Model:
+def default_name(reference: str) -> str:
+    """What clients call a model that was given no name: the stem of its file, or its folder's or attribute's name."""
+    parts = python_reference(reference)
+    if parts is not None:
+        return parts[1].rpartition(".")[2]
+    path = Path(reference).absolute()
+    return (path.stem if path.is_file() else path.name) or "model"
+
+
+def load(reference: str, format_name: str | None = None, casting: Casting = Casting.EXACT) -> Model:
     """Load the model that ``reference`` names: a path, ``file.py:attribute`` or ``module:attribute``.
 
+    ``casting`` says how input is cast by a signature; only MLflow models have one.
     Loading a pickle, a Python file or an MLflow model runs code that it brings along: name only what you trust.
     Raises ModelFormatError when it is no model, ModelLoadError when it cannot be loaded, and whatever the model's
     own code raises.
@@ -100,7 +111,7 @@ def load(reference: str, format_name: str | None = None) -> Model:
     if name not in ("mlflow", "python") and Path(reference).is_dir():
         reference = str(only_file(Path(reference)))
     loader = importlib.import_module(f".loaders.{_LOADERS[name]}", __package__)
-    model: Model = loader.load(reference, name)
+    model: Model = loader.load(reference, name, casting)
     return model
 
 

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
+
+class LogFormat(StrEnum):
+    """How the server's lines look. What the model prints is passed on as it is."""
+
+    TEXT = "text"
+    JSON = "json"
+
+    def formatter(self) -> logging.Formatter:
+        return _JsonFormatter() if self is LogFormat.JSON else logging.Formatter(_TEXT)
+
+
+_TEXT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 
 _CAPACITY = 4 * 1024 * 1024
+
+
+class _JsonFormatter(logging.Formatter):
+    """One object a line; a traceback is text in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": round(record.created, 3),
+            "level": record.levelname,
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
 
 
 class LogWriter(logging.Handler):
@@ -21,9 +50,9 @@ class LogWriter(logging.Handler):
     workers must never wait for it. An OSError of ``write`` costs the lines it was given, nothing more.
     """
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None], log_format: LogFormat = LogFormat.TEXT) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(log_format.formatter())
         self._write = write
         self._lines: deque[bytes] = deque()
         self._size = 0
@@ -37,12 +66,12 @@ class LogWriter(logging.Handler):
         self.put(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
 
     def put(self, line: bytes) -> None:
-        """Queue one line, its newline included. Never waits; a no-op after ``close``."""
+        """Queue whole lines, their newlines included. Never waits; a no-op after ``close``."""
         with self._changed:
             if self._closing:
                 return
             if self._size + len(line) > _CAPACITY:
-                self._dropped += 1
+                self._dropped += line.count(b"\n")
                 return
             self._lines.append(line)
             self._size += len(line)

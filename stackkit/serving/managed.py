@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from . import claims
 from .claims import ClaimError, Launch, Phase, ServerState
-from .logs import LogWriter, RotatingFile
+from .logs import LogFormat, LogWriter, RotatingFile
 from .supervisor import Supervisor
 
 logger = logging.getLogger("stackkit.serving.managed")
@@ -66,7 +66,8 @@ def _background(folder: Path, token: str, answers: int) -> NoReturn:
 def _claim(folder: Path, token: str) -> tuple[Launch, RotatingFile]:
     """Leave the terminal, take the lock, and see whether this start is still wanted. Raises ClaimError, OSError."""
     os.setsid()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # the supervisor will listen to the latter
+        signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     os.chdir(folder)
     _release_terminal()
@@ -84,12 +85,14 @@ def _claim(folder: Path, token: str) -> tuple[Launch, RotatingFile]:
 
 
 def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:
-    writer = LogWriter(file.write)
+    writer = LogWriter(file.write, LogFormat(launch.log_format))
     root = logging.getLogger("stackkit.serving")
     root.setLevel(logging.INFO)
     root.addHandler(writer)
     try:
-        outcome = Supervisor(launch, writer, report=lambda state: _record(folder, state)).run()
+        outcome = Supervisor(
+            launch, writer, report=lambda state: _record(folder, state), reread=lambda: claims.read_launch(folder)
+        ).run()
     except Exception:
         logger.exception("the supervisor failed")
         raise

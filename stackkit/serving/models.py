@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from .payloads import Payload
 
@@ -30,3 +31,34 @@ class Model(Protocol):
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
         """Build the input that the model wants from ``data``, and call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedInput:
+    """One request's input as the model wants it, its params included if it takes any.
+
+    Inputs of equal ``key`` have the same columns, dtypes and params, so that their rows may stand below one another;
+    one whose key is None is predicted alone.
+    """
+
+    value: Any
+    rows: int
+    key: Hashable
+
+
+@runtime_checkable
+class PreparingModel(Model, Protocol):
+    """A model that separates building its input from being called, so that one call can answer several requests.
+
+    ``is_rowwise`` says that each row's prediction is known not to depend on the rows beside it.
+    """
+
+    is_rowwise: bool
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        """Build the input that the model wants. Called from any thread, from several at once; raises as ``predict``."""
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
+        """Call the model once with the rows of all inputs, one input's after the other's. There is more than one only
+        where their keys are equal and not None. Called from one thread at a time, always the same.
+        """

@@ -40,7 +40,7 @@ CHAT_KEYS = frozenset({"messages", "prompt", "input"})
 class Payload:
     """The data of one request, not yet in the form that the model wants.
 
-    ``value`` is what JSON held, the text of a CSV, or the bytes of a Parquet file.
+    ``value`` is what JSON held, or the bytes of a CSV table, whose first line names the columns, or a Parquet file.
     """
 
     shape: Shape
@@ -52,13 +52,10 @@ class Payload:
         return self.shape in (Shape.SPLIT, Shape.RECORDS, Shape.CSV, Shape.PARQUET)
 
 
-def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, Mapping[str, Any] | None]:
-    """Read a JSON body into its data and its ``params``.
-
-    A body that has one of ``chat_keys`` is data as a whole. Raises BadRequestError, which echoes nothing of it.
-    """
+def load_json(body: bytes) -> Any:
+    """What JSON holds. Raises BadRequestError, which echoes nothing of it."""
     try:
-        content = json.loads(body.removeprefix(b"\xef\xbb\xbf"))
+        return json.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except UnicodeDecodeError:
         raise BadRequestError("The body is not valid UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -68,6 +65,14 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
         raise BadRequestError("The body is nested too deeply.") from None
     except ValueError:  # an integer with more digits than Python is willing to read
         raise BadRequestError("The body holds a number that is too long.") from None
+
+
+def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, Mapping[str, Any] | None]:
+    """Read a JSON body into its data and its ``params``.
+
+    A body that has one of ``chat_keys`` is data as a whole. Raises BadRequestError, which echoes nothing of it.
+    """
+    content = load_json(body)
     if not isinstance(content, dict):
         raise BadRequestError(f"The body must be a JSON object with one of {', '.join(DATA_KEYS)}.")
     if any(key in content for key in chat_keys):
@@ -83,12 +88,13 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
     return payload, content.get("params")
 
 
-def decode_csv(body: bytes) -> Payload:
-    """Read a CSV body, whose first line names the columns. Raises BadRequestError."""
-    try:
-        return Payload(Shape.CSV, body.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise BadRequestError("The body is not valid UTF-8.") from None
+def decode_json_lines(body: bytes) -> Payload:
+    """Read JSON Lines: each line an object that is a row of a table, or each an instance of any other kind.
+
+    Raises BadRequestError.
+    """
+    rows = [load_json(line) for line in body.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    return Payload(Shape.RECORDS if all(isinstance(row, dict) for row in rows) else Shape.INSTANCES, rows)
 
 
 def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -189,12 +195,14 @@ def _check(payload: Payload) -> None:
                 raise BadRequestError(f"{key} of {payload.shape} must be a list.")
 
 
-def _read_csv(text: str, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
+def _read_csv(body: bytes, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(io.StringIO(text), dtype=dict(dtypes) if dtypes else None)
-    except (ValueError, TypeError):  # the errors of its parser and its casts are ValueErrors, and quote the data
+        return pd.read_csv(io.BytesIO(body), dtype=dict(dtypes) if dtypes else None)
+    except UnicodeDecodeError:
+        raise BadRequestError("The body is not valid UTF-8.") from None
+    except (ValueError, TypeError, OverflowError):  # its parser's errors are ValueErrors too; they quote the data
         raise BadRequestError(
             "The body is not a CSV table: expected a line of column names, then lines with as many values,"
             " each of its column's type."

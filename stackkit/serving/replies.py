@@ -1,9 +1,13 @@
-"""Predictions written as strict JSON: NaN and infinities are null, bytes are base64 without line breaks."""
+"""Predictions written as strict JSON, where NaN and infinities are null and bytes are base64 without line breaks, or
+as CSV and JSON Lines made from it.
+"""
 
 from __future__ import annotations
 
 import base64
+import csv
 import datetime
+import io
 import json
 import math
 import sys
@@ -19,6 +23,29 @@ def encode(predictions: Any, *, wrapped: bool = True) -> bytes:
     """
     plain = to_plain(predictions)
     return json.dumps({"predictions": plain} if wrapped else plain, allow_nan=False).encode()
+
+
+def encode_lines(predictions: Any) -> bytes:
+    """JSON Lines: one prediction a line. Raises TypeError for what JSON cannot say."""
+    return b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in _rows(predictions))
+
+
+def encode_csv(predictions: Any) -> bytes:
+    """CSV: one prediction a line, without a line of names, so that the replies for parts of a file are the file's.
+
+    Null is empty, and what is nested deeper than a row's values is JSON. Raises TypeError for what JSON cannot say.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in _rows(predictions):
+        values = row.values() if isinstance(row, dict) else row if isinstance(row, list) else [row]
+        writer.writerow([json.dumps(each) if isinstance(each, list | dict | bool) else each for each in values])
+    return text.getvalue().encode()
+
+
+def _rows(predictions: Any) -> list[Any]:
+    plain = to_plain(predictions)
+    return plain if isinstance(plain, list) else [plain]
 
 
 def to_plain(value: Any) -> Any:

@@ -1,72 +1,75 @@
-"""One request from its body to its reply's body: decode, call the model, encode. Runs on the model's thread."""
+"""MLflow's scoring protocol: its paths, its bodies, and its errors ``{"error_code", "message"}``."""
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from . import payloads, replies
-from .errors import BadRequestError, RequestError
-from .models import Model
+from . import __version__, payloads, replies
+from .errors import BadRequestError, ModelFailedError, RequestError
+from .media_types import CSV_TYPES, JSON, JSON_LINES_TYPES, PARQUET, is_gzipped, media_type, reply_type
 from .payloads import Payload, Shape
-
-JSON = "application/json"
-CSV_TYPES = ("text/csv", "application/csv")
-PARQUET = "application/vnd.apache.parquet"
-MEDIA_TYPES = (JSON, *CSV_TYPES, PARQUET)
+from .routing import Request, Response, RouteTable
+from .service import Service, aside
 
 
-class ModelFailedError(Exception):
-    """The model's own code raised what is no complaint about its input; the cause is its exception."""
+def routes(service: Service) -> RouteTable:
+    """The protocol's paths, answered by ``service``. Its kind of error is everybody's who has none of his own."""
+
+    async def health(_: Request) -> Response:
+        service.check_ready()
+        return Response(200, b"\n")
+
+    async def version(_: Request) -> Response:
+        return Response(200, __version__.encode(), "text/plain; charset=utf-8")
+
+    async def invocations(request: Request) -> Response:
+        kind = media_type(request.headers.get("content-type"))
+        wanted = reply_type(request.headers.get("accept"))
+        is_compressed = is_gzipped(request.headers.get("content-encoding"))
+        model = service.model
+        body = await request.body()
+        if is_compressed:
+            body = await aside(request, gunzip, body, request.max_body)
+        data, params = await aside(request, decode, body, kind, model.chat_keys)
+        predictions = await service.predict(request, data, params)
+        body = await aside(request, encode, predictions, wanted, data.shape is not Shape.WHOLE)
+        return Response(200, body, wanted)
+
+    return RouteTable(
+        {
+            "/ping": {"GET": health, "HEAD": health},
+            "/health": {"GET": health, "HEAD": health},
+            "/version": {"GET": version, "HEAD": version},
+            "/invocations": {"POST": invocations},
+        },
+        write_error,
+    )
 
 
-@dataclass(frozen=True)
-class ScoringRequest:
-    """A request's body as it came. ``media_type`` is one of MEDIA_TYPES."""
-
-    body: bytes
-    media_type: str
-    is_gzipped: bool = False
+def write_error(error: RequestError) -> bytes:
+    return json.dumps({"error_code": error.code, "message": error.message, **error.details}).encode()
 
 
-class Scorer:
-    """Answers scoring requests with one model; ``max_body`` bounds what a compressed body may become, in bytes."""
+def decode(body: bytes, media_type: str, chat_keys: Collection[str]) -> tuple[Payload, Mapping[str, Any] | None]:
+    """The data and the params in a body. Raises BadRequestError."""
+    if media_type == JSON:
+        return payloads.decode_json(body, chat_keys)
+    if media_type in JSON_LINES_TYPES:
+        return payloads.decode_json_lines(body), None
+    return Payload(Shape.PARQUET if media_type == PARQUET else Shape.CSV, body), None
 
-    def __init__(self, model: Model, max_body: int) -> None:
-        self._model = model
-        self._max_body = max_body
 
-    def score(self, request: ScoringRequest) -> bytes:
-        """The reply's body, as JSON. Raises RequestError for the caller's mistakes, else ModelFailedError."""
-        data, params = self._decode(request)
-        return self._encode(self._predict(data, params), wrapped=data.shape is not Shape.WHOLE)
-
-    def _decode(self, request: ScoringRequest) -> tuple[Payload, Mapping[str, Any] | None]:
-        body = gunzip(request.body, self._max_body) if request.is_gzipped else request.body
-        if request.media_type == JSON:
-            return payloads.decode_json(body, self._model.chat_keys)
-        if request.media_type == PARQUET:
-            return Payload(Shape.PARQUET, body), None
-        return payloads.decode_csv(body), None
-
-    def _predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        try:
-            return self._model.predict(data, params)
-        except RequestError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise BadRequestError(f"The model refused the input: {error}") from error
-        except BaseException as error:
-            # SystemExit and KeyboardInterrupt too: a model that calls exit() must not end the server
-            raise ModelFailedError from error
-
-    def _encode(self, predictions: Any, *, wrapped: bool) -> bytes:
-        try:
+def encode(predictions: Any, media_type: str, wrapped: bool) -> bytes:
+    """The reply's body, in one of REPLY_TYPES. Raises ModelFailedError for predictions that JSON cannot say."""
+    try:
+        if media_type == JSON:
             return replies.encode(predictions, wrapped=wrapped)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ModelFailedError from error
+        return replies.encode_csv(predictions) if media_type in CSV_TYPES else replies.encode_lines(predictions)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelFailedError from error
 
 
 def gunzip(body: bytes, limit: int) -> bytes:

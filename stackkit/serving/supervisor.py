@@ -1,29 +1,27 @@
-"""The supervisor: keeps one worker alive in each slot, and says how they are.
+"""The supervisor: keeps one worker alive in each slot, replaces all of them on an update, and says how they are.
 
-It holds the listening sockets, so that a worker's death costs no connection that is still waiting. A worker gets its
-slot's socket, a pipe for its output and one end of a socket pair, over which it reports ``{"event": "ready"}`` or
-``{"event": "failed", "error": "…"}`` in JSON lines, and whose end-of-file tells it that the supervisor is gone.
+It holds the listening sockets, so that neither a worker's death nor an update costs a connection that still waits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from .claims import Launch, Phase, ServerState, WorkerPhase, WorkerState
+from .bounds import HEARTBEAT, LINGER, stuck_after
+from .claims import ClaimError, FailedUpdate, Launch, Phase, ServerState, WorkerPhase, WorkerState
 from .listening import ListenError, listen, url_host
 from .logs import LogWriter
+from .metrics import RESTARTS, Memory, Metrics, reset_gauges
+from .worker_process import WorkerProcess
 
 logger = logging.getLogger("stackkit.serving.supervisor")
 
@@ -33,7 +31,7 @@ GRACE = 10.0
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 10.0
 _HEALTHY_AFTER = 60.0
-_LONGEST_LINE = 64 * 1024
+_REGIONS = 2  # of a slot: one for the worker that serves, one for the one that comes or goes
 
 
 @dataclass
@@ -42,36 +40,48 @@ class _Slot:
 
     number: int
     listener: socket.socket
-    process: subprocess.Popen[bytes] | None = None
-    control: socket.socket | None = None
-    output: int | None = None
-    phase: WorkerPhase = WorkerPhase.LOADING
-    lives: int = 0
+    current: WorkerProcess | None = None
+    coming: WorkerProcess | None = None
+    """Loads the new model, while ``current`` still serves the old one."""
+    leaving: list[WorkerProcess] = field(default_factory=list)
+    restarts: int = 0
     was_ready: bool = False
-    ready_at: float = 0.0
     delay: float = _FIRST_DELAY
     restart_at: float | None = None
-    error: str | None = None
-    last_line: str = ""
-    messages: bytearray = field(default_factory=bytearray)
-    text: bytearray = field(default_factory=bytearray)
+
+    def workers(self) -> list[WorkerProcess]:
+        return [worker for worker in (self.current, self.coming, *self.leaving) if worker is not None]
+
+    def free_region(self) -> int:
+        first = 1 + self.number * _REGIONS
+        taken = {worker.region for worker in self.workers()}
+        return next(region for region in range(first, first + _REGIONS) if region not in taken)
 
     def state(self) -> WorkerState:
-        pid = self.process.pid if self.process else None
-        restarts = max(self.lives - 1, 0)
-        return WorkerState(slot=self.number, pid=pid, phase=self.phase, restarts=restarts)
+        worker = self.current
+        pid, phase = (None, WorkerPhase.ENDED) if worker is None else (worker.pid, worker.phase)
+        return WorkerState(slot=self.number, pid=pid, phase=phase, restarts=self.restarts)
 
 
 class Supervisor:
     """Runs one server in the foreground of this process's main thread, which must own its signals.
 
-    ``report`` is called with each new state, ``log`` takes the workers' output.
+    ``report`` is called with each new state, ``log`` takes the workers' output. On SIGUSR1 ``reread`` says what is to
+    be served from now on; without it that is what is served already, loaded anew.
     """
 
-    def __init__(self, launch: Launch, log: LogWriter, report: Callable[[ServerState], None]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        log: LogWriter,
+        report: Callable[[ServerState], None],
+        reread: Callable[[], Launch] | None = None,
+    ) -> None:
         self._launch = launch
+        self._served = launch  # ahead of the former until the last worker of that has stopped accepting
         self._log = log
         self._report = report
+        self._reread = reread or (lambda: launch)
         self._phase = Phase.STARTING
         self._since = time.time()
         self._error: str | None = None
@@ -79,11 +89,17 @@ class Supervisor:
         self._slots: list[_Slot] = []
         self._selector = selectors.DefaultSelector()
         self._signal: int | None = None
-        self._kill_at: float | None = None
+        self._stopping = False
+        self._update_asked = False
+        self._update: Launch | None = None
+        self._failed_update: FailedUpdate | None = None
+        self._published: ServerState | None = None
+        self._shared = -1
+        self._memory: Memory
 
     def run(self) -> ServerState:
         """Serve until SIGTERM or SIGINT (phase STOPPED) or until the server cannot start (FAILED)."""
-        with self._selector, self._signals():
+        with self._selector, self._signals(), self._shared_memory():
             self._publish()
             try:
                 sockets = listen(
@@ -95,12 +111,12 @@ class Supervisor:
             self._slots = [_Slot(number, each) for number, each in enumerate(sockets)]
             try:
                 for slot in self._slots:
-                    self._start(slot)
+                    slot.current = self._start(slot, self._launch)
             except OSError as error:
-                self._stop(f"the interpreter {self._interpreter} cannot be started: {error.strerror}")
+                self._stop(_cannot_start(self._launch, error))
             else:
                 self._enter(Phase.LOADING)
-            while self._kill_at is None or any(slot.process for slot in self._slots):
+            while not self._stopping or any(slot.workers() for slot in self._slots):
                 self._turn()
             return self._end(self._error)
 
@@ -109,197 +125,170 @@ class Supervisor:
         """The signal that ended the server, None while there was none."""
         return self._signal
 
-    @property
-    def _interpreter(self) -> str:
-        return self._launch.python or sys.executable
-
     # one turn of the loop
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._timeout()):
             key.data()
         for slot in self._slots:
-            if slot.process and slot.process.poll() is not None:
-                self._ended(slot, slot.process.returncode)
-        if self._signal is not None and self._kill_at is None:
+            slot.was_ready |= slot.current is not None and slot.current.phase is WorkerPhase.READY
+            for worker in slot.workers():
+                if worker.status is not None:
+                    self._ended(slot, worker, worker.status)
+        if self._signal is not None and not self._stopping:
             logger.info("stopping on %s", signal.Signals(self._signal).name)
             self._stop(None)
-        now = time.monotonic()
-        if self._kill_at is not None and now >= self._kill_at:
-            for slot in self._slots:
-                if slot.process:
-                    logger.warning("worker %d did not end within %g seconds: killed", slot.number, GRACE)
-                    slot.process.kill()
-            self._kill_at = now + GRACE
+        self._kill_overdue(time.monotonic())
+        if not self._stopping:
+            self._go_on(time.monotonic())
+        self._publish()
+
+    def _go_on(self, now: float) -> None:
         for slot in self._slots:
             if slot.restart_at is not None and now >= slot.restart_at:
                 slot.restart_at = None
                 self._restart(slot)
+        if self._phase is Phase.LOADING and all(slot.was_ready for slot in self._slots):
+            scheme = "https" if self._launch.certfile else "http"
+            logger.info("serving at %s://%s:%d", scheme, url_host(self._launch.host), self._port)
+            self._enter(Phase.READY)
+        if self._update is not None:
+            if all(slot.coming is not None and slot.coming.phase is WorkerPhase.READY for slot in self._slots):
+                self._switch(self._update)
+        elif self._served is not self._launch:
+            if all(worker.is_draining for slot in self._slots for worker in slot.leaving):
+                self._launch = self._served
+                logger.info("revision %d is served", self._launch.revision)
+                self._enter(Phase.READY)
+        elif self._update_asked and self._phase is Phase.READY and not any(slot.leaving for slot in self._slots):
+            self._update_asked = False
+            self._begin_update()
+
+    def _kill_overdue(self, now: float) -> None:
+        for slot in self._slots:
+            for worker in slot.workers():
+                if worker.kill_at is not None and now >= worker.kill_at:
+                    logger.warning("worker %d did not end within %g seconds: killed", slot.number, GRACE)
+                    worker.kill_at = now + GRACE
+                    worker.kill()
+                elif worker.kill_at is None and now >= _silent_at(worker):
+                    logger.error("worker %d gives no sign of life: killed", slot.number)
+                    worker.kill_at = now + GRACE
+                    worker.kill()
 
     def _timeout(self) -> float | None:
         due = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
-        if self._kill_at is not None:
-            due.append(self._kill_at)
-        return max(min(due) - time.monotonic(), 0) if due else None
+        workers = [worker for slot in self._slots for worker in slot.workers()]
+        due += [_silent_at(worker) if worker.kill_at is None else worker.kill_at for worker in workers]
+        return max(min(due) - time.monotonic(), 0) if due and min(due) < float("inf") else None
 
     # the workers
 
-    def _start(self, slot: _Slot) -> None:
-        ours, theirs = socket.socketpair()
-        output, write_end = os.pipe()
-        descriptors = (slot.listener.fileno(), theirs.fileno())
-        try:
-            slot.process = subprocess.Popen(
-                self._command(slot, *descriptors),
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                pass_fds=descriptors,
-                # out of the terminal's reach: Ctrl-C ends the supervisor, which ends its workers in order
-                process_group=0,
-            )
-        except OSError:
-            ours.close()
-            os.close(output)
-            raise
-        finally:
-            theirs.close()
-            os.close(write_end)
-        ours.setblocking(False)
-        os.set_blocking(output, False)
-        slot.control, slot.output = ours, output
-        slot.messages.clear()
-        slot.text.clear()
-        slot.phase, slot.error, slot.last_line = WorkerPhase.LOADING, None, ""
-        slot.lives += 1
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read_control(slot))
-        self._selector.register(output, selectors.EVENT_READ, lambda: self._read_output(slot))
-        logger.info("worker %d started (pid %d)", slot.number, slot.process.pid)
-
-    def _command(self, slot: _Slot, listener: int, control: int) -> list[str]:
-        launch = self._launch
-        command = [self._interpreter, "-P", "-u", "-m", f"{__package__}.worker", launch.model]
-        command += ["--listener", str(listener), "--control", str(control), "--supervisor", str(os.getpid())]
-        command += ["--host", launch.host, "--request-timeout", str(launch.request_timeout)]
-        command += ["--max-body", str(launch.max_body), "--slot", str(slot.number)]
-        return [*command, "--format", launch.format] if launch.format else command
+    def _start(self, slot: _Slot, launch: Launch) -> WorkerProcess:
+        return WorkerProcess(
+            launch,
+            slot=slot.number,
+            listener=slot.listener,
+            metrics=self._shared,
+            region=slot.free_region(),
+            is_first=self._phase is Phase.STARTING,
+            selector=self._selector,
+            log=self._log,
+        )
 
     def _restart(self, slot: _Slot) -> None:
         try:
-            self._start(slot)
+            slot.current = self._start(slot, self._served)
         except OSError as error:
             logger.error("worker %d cannot be started: %s", slot.number, error.strerror)  # noqa: TRY400
             self._schedule(slot)
-        self._publish()
+        else:
+            slot.restarts += 1
+            self._restarts.add(1)
 
     def _schedule(self, slot: _Slot) -> None:
         slot.restart_at = time.monotonic() + slot.delay
         slot.delay = min(slot.delay * 2, _LONGEST_DELAY)
 
-    def _read_control(self, slot: _Slot) -> None:
-        assert slot.control is not None  # noqa: S101 - registered only while it is open
-        try:
-            received = slot.control.recv(65536)
-        except OSError:
-            received = b""
-        if not received:
-            self._close_control(slot)
+    def _ended(self, slot: _Slot, worker: WorkerProcess, status: int) -> None:
+        worker.close()
+        reset_gauges(self._memory, worker.region)
+        if worker in slot.leaving:
+            slot.leaving.remove(worker)
             return
-        slot.messages += received
-        while b"\n" in slot.messages:
-            line, _, rest = bytes(slot.messages).partition(b"\n")
-            slot.messages[:] = rest
-            self._heard(slot, line)
-
-    def _heard(self, slot: _Slot, line: bytes) -> None:
-        try:
-            message: dict[str, Any] = json.loads(line)
-            event = message["event"]
-        except (ValueError, TypeError, KeyError):
-            logger.warning("worker %d said something unintelligible", slot.number)
-            return
-        if event == "failed":
-            slot.error = str(message.get("error"))
-        elif event == "ready":
-            slot.phase, slot.was_ready, slot.ready_at = WorkerPhase.READY, True, time.monotonic()
-            logger.info("worker %d is ready", slot.number)
-            if self._phase is Phase.LOADING and all(each.was_ready for each in self._slots):
-                logger.info("serving at http://%s:%d", url_host(self._launch.host), self._port)
-                self._enter(Phase.READY)
-            else:
-                self._publish()
-
-    def _read_output(self, slot: _Slot) -> bool:
-        """Pass on what the worker wrote; False when there is nothing more for now."""
-        assert slot.output is not None  # noqa: S101 - registered only while it is open
-        try:
-            received = os.read(slot.output, _LONGEST_LINE)
-        except BlockingIOError:
-            return False
-        if not received:
-            self._close_output(slot)
-            return False
-        slot.text += received
-        *lines, rest = bytes(slot.text).split(b"\n")
-        if len(rest) > _LONGEST_LINE:
-            lines, rest = [*lines, rest], b""
-        slot.text[:] = rest
-        for line in lines:
-            self._log.put(line + b"\n")
-            if line.strip():
-                slot.last_line = line.decode("utf-8", "replace").strip()
-        return True
-
-    def _ended(self, slot: _Slot, status: int) -> None:
-        while slot.output is not None and self._read_output(slot):
-            pass  # a worker's last words
-        if slot.control is not None:
-            self._read_control(slot)
-        self._close_output(slot)
-        self._close_control(slot)
-        slot.process = None
-        slot.phase = WorkerPhase.ENDED
-        if self._kill_at is not None:
-            return
+        said = f": {worker.last_line}" if worker.last_line else ""
         manner = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
-        if not slot.was_ready:
-            said = f": {slot.last_line}" if slot.last_line else ""
-            self._stop(slot.error or f"worker {slot.number} {manner} before it had loaded the model{said}")
+        too_early = worker.error or f"worker {slot.number} {manner} before it had loaded the model{said}"
+        if worker is slot.coming:
+            slot.coming = None
+            self._fail_update(too_early)
             return
-        if slot.ready_at and time.monotonic() - slot.ready_at >= _HEALTHY_AFTER:
+        slot.current = None
+        slot.was_ready |= worker.ready_at is not None
+        if self._stopping:
+            return
+        if not slot.was_ready:
+            self._stop(too_early)
+            return
+        if worker.ready_at is not None and time.monotonic() - worker.ready_at >= _HEALTHY_AFTER:
             slot.delay = _FIRST_DELAY
-        slot.ready_at = 0.0
         logger.error("worker %d %s; it is replaced in %g seconds", slot.number, manner, slot.delay)
         self._schedule(slot)
-        self._publish()
 
-    def _close_control(self, slot: _Slot) -> None:
-        if slot.control is not None:
-            self._selector.unregister(slot.control)
-            slot.control.close()
-            slot.control = None
+    # updates
 
-    def _close_output(self, slot: _Slot) -> None:
-        if slot.output is not None:
-            if slot.text:
-                self._log.put(bytes(slot.text) + b"\n")
-                slot.last_line = slot.text.decode("utf-8", "replace").strip() or slot.last_line
-                slot.text.clear()
-            self._selector.unregister(slot.output)
-            os.close(slot.output)
-            slot.output = None
+    def _begin_update(self) -> None:
+        """Start a worker of what is to be served in each slot, beside the one that serves."""
+        try:
+            self._update = self._reread()
+        except ClaimError as error:
+            logger.error("there is nothing to update to: %s", error)  # noqa: TRY400
+            return
+        self._failed_update = None
+        logger.info("updating to revision %d", self._update.revision)
+        fixed = ("host", "workers")
+        if changed := [name for name in fixed if getattr(self._update, name) != getattr(self._launch, name)]:
+            self._fail_update(f"an update cannot change {' and '.join(changed)}: stop the server and start it again")
+            return
+        try:
+            for slot in self._slots:
+                slot.coming = self._start(slot, self._update)
+        except OSError as error:
+            self._fail_update(_cannot_start(self._update, error))
+
+    def _switch(self, launch: Launch) -> None:
+        """Every new worker is ready: let the old ones finish what they have."""
+        for slot in self._slots:
+            if slot.current is not None:
+                slot.leaving.append(slot.current)
+                slot.current.end(LINGER + GRACE)
+            slot.current, slot.coming, slot.restart_at, slot.delay = slot.coming, None, None, _FIRST_DELAY
+        self._served, self._update = launch, None
+
+    def _fail_update(self, error: str) -> None:
+        """Go on with what is served, and say why."""
+        if self._update is None:
+            return  # another slot's worker has failed before
+        logger.error("the update to revision %d failed: %s", self._update.revision, error)
+        for slot in self._slots:
+            if slot.coming is not None:
+                slot.leaving.append(slot.coming)
+                slot.coming.end(GRACE)
+                slot.coming = None
+        self._failed_update = FailedUpdate(token=self._update.token, revision=self._update.revision, error=error)
+        self._update = None
 
     # the end
 
     def _stop(self, error: str | None) -> None:
-        """Ask every worker to end, and begin to count their grace. ``error`` is why, None for a wish."""
+        """Ask every worker to end. ``error`` is why, None for a wish."""
         self._error = error
-        self._kill_at = time.monotonic() + GRACE
+        self._stopping = True
         for slot in self._slots:
             slot.restart_at = None
             slot.listener.close()  # what nobody will accept any more must not wait in a backlog
-            if slot.process:
-                slot.process.terminate()
+            for worker in slot.workers():
+                worker.end(GRACE)
         self._enter(Phase.STOPPING)
 
     def _end(self, error: str | None) -> ServerState:
@@ -317,6 +306,7 @@ class Supervisor:
         return self._publish()
 
     def _publish(self) -> ServerState:
+        """Report the state if it has changed."""
         state = ServerState(
             token=self._launch.token,
             revision=self._launch.revision,
@@ -327,8 +317,11 @@ class Supervisor:
             error=self._error,
             since=self._since,
             workers=tuple(slot.state() for slot in self._slots),
+            failed_update=self._failed_update,
         )
-        self._report(state)
+        if state != self._published:
+            self._published = state
+            self._report(state)
         return state
 
     @contextlib.contextmanager
@@ -337,7 +330,7 @@ class Supervisor:
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
         before = {number: signal.signal(number, self._on_signal) for number in handled}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ, lambda: reader.recv(4096))
@@ -352,8 +345,21 @@ class Supervisor:
             writer.close()
 
     def _on_signal(self, number: int, _: object) -> None:
-        if number != signal.SIGCHLD and self._signal is None:
+        if number == signal.SIGUSR1:
+            self._update_asked = True
+        elif number != signal.SIGCHLD and self._signal is None:
             self._signal = number
+
+    @contextlib.contextmanager
+    def _shared_memory(self) -> Iterator[None]:
+        """What the workers count in: the first region is the supervisor's own."""
+        self._shared = Memory.create(1 + self._launch.workers * _REGIONS)
+        self._memory = Memory(self._shared)
+        self._restarts = Metrics(self._memory, 0).sample(RESTARTS)
+        try:
+            yield
+        finally:
+            os.close(self._shared)
 
 
 def _signal_name(number: int) -> str:
@@ -361,3 +367,14 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _cannot_start(launch: Launch, error: OSError) -> str:
+    return f"the interpreter {launch.python or sys.executable} cannot be started: {error.strerror}"
+
+
+def _silent_at(worker: WorkerProcess) -> float:
+    """When a worker that has said nothing since is taken to hang: its model's code does not even let others run."""
+    if worker.phase is not WorkerPhase.READY:
+        return float("inf")
+    return worker.heard_at + stuck_after(worker.launch.request_timeout) + 3 * HEARTBEAT

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import gc
 import json
 import logging
 import os
@@ -16,59 +18,132 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import uvicorn
-
-from . import formats
+from . import formats, http_server, protocols
+from .access import AccessLog, write_to_pipe
 from .app import App
+from .batching import Batching
+from .bounds import HEARTBEAT, LOAD_PATIENCE, stuck_after
 from .errors import ModelFormatError, ModelLoadError
-from .logs import FORMAT
+from .http_server import Server
+from .logs import LogFormat
+from .metrics import LOAD_SECONDS, Memory, Metrics
+from .service import Service
+from .signature import Casting
 
 logger = logging.getLogger("stackkit.serving.worker")
+
+_FAREWELL = 0.2
+"""Seconds in which a worker that is given up says so to those who wait."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM. The process ends with status 1 when the model cannot be loaded."""
     options = _parser().parse_args(arguments)
-    for descriptor in (options.listener, options.control):
+    for descriptor in (options.listener, options.control, options.metrics):
         os.set_inheritable(descriptor, False)  # programs that the model starts have no use for them
     control = socket.socket(fileno=options.control)
     _die_with(options.supervisor, control)
-    logging.basicConfig(format=FORMAT)
+    log_format = LogFormat(options.log_format)
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_format.formatter())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("stackkit.serving").setLevel(logging.INFO)
     # a server does not report to anybody about its models
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-    app = App(host=options.host, request_timeout=options.request_timeout, max_body=options.max_body)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
+    metrics = Metrics(Memory(options.metrics), options.region)
+    access_log = AccessLog(write_to_pipe, log_format)
+    service = Service(
+        options.model_name or formats.default_name(options.model),
+        metrics=metrics,
+        batching=Batching(options.batching),
+        max_batch_size=options.max_batch_size,
     )
-    server = uvicorn.Server(config)
+    app = App(
+        protocols.tables(service),
+        host=options.host,
+        request_timeout=options.request_timeout,
+        max_body=options.max_body,
+        metrics=metrics,
+        access_log=access_log,
+        token=_read_token(options.token_file),
+    )
+    config = http_server.configure(app, options.certfile, options.keyfile)
+
+    def drain() -> None:
+        app.drain()
+        _tell(control, {"event": "draining"})
+
+    server = Server(config, on_draining=drain, on_end=access_log.flush)
     listener = socket.socket(fileno=options.listener)
 
     async def serve() -> None:
-        loading = threading.Thread(
-            target=_load, args=(app, options.model, options.format, control), name="loader", daemon=True
-        )
-        # the socket is being accepted from before the load begins to compete for the interpreter
-        asyncio.get_running_loop().call_soon(loading.start)
-        await server.serve(sockets=[listener])
+        loop = asyncio.get_running_loop()
+        loaded = asyncio.Event()
+
+        def load() -> None:
+            _load(service, options.model, options.format, Casting(options.casting), control)
+            loop.call_soon_threadsafe(loaded.set)
+
+        # where it is accepted at once, that is from before the load begins to compete for the interpreter
+        loop.call_soon(threading.Thread(target=load, name="loader", daemon=True).start)
+        if options.accept == "loaded":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(loaded.wait(), LOAD_PATIENCE)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(server, service, control, loaded, options.request_timeout, access_log))
+            await server.serve(sockets=[listener])
+            watching.cancel()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
 
 
-def _load(app: App, model: str, format_name: str | None, control: socket.socket) -> None:
+async def _watch(
+    server: Server,
+    service: Service,
+    control: socket.socket,
+    loaded: asyncio.Event,
+    request_timeout: float,
+    access_log: AccessLog,
+) -> None:
+    """Give signs of life, close connections that are too slow, and end the process when the model's thread hangs: it
+    cannot be ended alone.
+    """
+    limit = stuck_after(request_timeout)
+    while (busy := service.busy_for()) < limit:
+        if loaded.is_set():
+            _tell(control, {"event": "alive"})
+        server.close_slow_heads()
+        await asyncio.sleep(min(HEARTBEAT, limit / 3))
+    logger.error("a call of the model has not returned in %.1f seconds: this worker is given up", busy)
+    server.stop_accepting()
+    service.abandon()
+    await asyncio.sleep(_FAREWELL)
+    access_log.flush()
+    os._exit(1)
+
+
+def _read_token(path: str | None) -> str | None:
+    """The token in the file, without the white space around it. Raises OSError, ValueError when there is none."""
+    if path is None:
+        return None
+    token = Path(path).read_text(encoding="utf-8").strip()
+    if not token:
+        raise ValueError(f"{path} holds no token")
+    return token
+
+
+def _load(service: Service, model: str, format_name: str | None, casting: Casting, control: socket.socket) -> None:
     began = time.perf_counter()
     try:
-        loaded = formats.load(model, format_name)
-        app.serve(loaded)
+        loaded = formats.load(model, format_name, casting)
+        # what is there now stays: looking through it for garbage would stop every request for as long as it takes
+        gc.collect()
+        gc.freeze()
+        service.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
         logger.error("the model cannot be loaded", exc_info=None if expected else error)  # noqa: TRY400
@@ -76,7 +151,9 @@ def _load(app: App, model: str, format_name: str | None, control: socket.socket)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
-    logger.info("loaded %s in %.1f seconds", loaded.name, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    service.metrics.sample(LOAD_SECONDS).set(seconds)
+    logger.info("loaded %s in %.1f seconds", loaded.name, seconds)
     _tell(control, {"event": "ready"})
 
 
@@ -129,6 +206,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", required=True)
     parser.add_argument("--request-timeout", type=float, required=True)
     parser.add_argument("--max-body", type=int, required=True)
+    parser.add_argument("--batching", choices=list(Batching), required=True)
+    parser.add_argument("--max-batch-size", type=int, required=True)
+    parser.add_argument("--casting", choices=list(Casting), required=True)
+    parser.add_argument("--model-name")
+    parser.add_argument("--metrics", type=int, required=True, help="descriptor of the memory that the workers share")
+    parser.add_argument("--region", type=int, required=True, help="this worker's part of it")
+    parser.add_argument("--log-format", choices=list(LogFormat), required=True)
+    parser.add_argument("--accept", choices=["at-once", "loaded"], required=True)
+    parser.add_argument("--token-file")
+    parser.add_argument("--certfile")
+    parser.add_argument("--keyfile")
     parser.add_argument("--slot", type=int, required=True, help="for people who read the process table")
     return parser
 

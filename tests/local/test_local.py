@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,60 @@ def test_a_model_retrained_to_the_same_path_is_another(deployer: BaseModelDeploy
     second = deployer.deploy_model(model_name="m", model_uri=model, replace=True)
     assert (second.uuid, second.revision) == (first.uuid, 2)
     assert second.predict([[1]]) == ["two"]
+
+
+def test_an_update_loses_no_request_and_keeps_the_supervisor(
+    deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    answers: list[object] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not enough.is_set():
+                try:
+                    answer = session.post(str(service.prediction_url), json={"inputs": [[1]]}, timeout=10)
+                    answers.append((answer.status_code, answer.json()["predictions"]))
+                except requests.RequestException as error:
+                    answers.append(error)
+
+    (tmp_path / "model.py").write_text(MODEL.format(answer="two"), encoding="utf-8")
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(ask)
+        wait_until(lambda: len(answers) > 50)
+        updated = deployer.update_model_server(service)
+        count = len(answers)
+        wait_until(lambda: len(answers) > count + 50)
+        enough.set()
+    assert {str(answer) for answer in answers} == {"(200, ['one'])", "(200, ['two'])"}
+    assert (updated.revision, updated.prediction_url) == (2, service.prediction_url)
+    assert supervisor_of(updated) == supervisor
+    assert updated.predict([[1]]) == ["two"]
+
+
+def test_an_update_that_cannot_be_loaded_leaves_the_old_one_serving(
+    deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    (tmp_path / "model.py").write_text("raise RuntimeError('no weights here')", encoding="utf-8")
+    with pytest.raises(DeploymentError, match=r"did not update: .*no weights here"):
+        deployer.update_model_server(service)
+    seen = deployer.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.predict([[1]])) == (True, 1, ["one"])
+    assert supervisor_of(seen) == supervisor
+
+
+def test_what_the_supervisor_was_started_with_needs_a_new_one(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    updated = deployer.update_model_server(service, workers=2)
+    assert (updated.revision, updated.is_running) == (2, True)
+    assert updated.prediction_url == service.prediction_url
+    assert supervisor_of(updated) != supervisor
 
 
 def test_a_model_served_in_place_is_not_copied(deployer: BaseModelDeployer, model: str, home: Path) -> None:

@@ -22,9 +22,13 @@ from typing import Any
 import psutil
 import pytest
 
-from stackkit.serving import claims
+from stackkit.serving import claims, protocols
+from stackkit.serving.access import AccessLog
 from stackkit.serving.app import App
 from stackkit.serving.claims import Launch, Phase, ServerState
+from stackkit.serving.metrics import Metrics
+from stackkit.serving.models import Model
+from stackkit.serving.service import Service
 
 JSON = {"content-type": "application/json"}
 PATIENCE = 60
@@ -84,17 +88,31 @@ def call() -> Callable[..., Reply]:
     return call_app
 
 
+@pytest.fixture(scope="session")
+def serve_model() -> Callable[..., App]:
+    """An application with the model given, with none yet when it is None."""
+
+    def serve(model: Model | None, **settings: Any) -> App:
+        of_service = {"queue_capacity", "batching", "max_batch_size"} & settings.keys()
+        metrics = Metrics.alone()
+        service = Service(metrics=metrics, **{name: settings.pop(name) for name in of_service})
+        if model is not None:
+            service.serve(model)
+        limits = {"host": "127.0.0.1", "request_timeout": PATIENCE, "max_body": 1 << 20, **settings}
+        limits.setdefault("access_log", AccessLog(lambda _: None))
+        return App(protocols.tables(service), metrics=metrics, **limits)
+
+    return serve
+
+
 @pytest.fixture
-def make_app() -> Callable[..., App]:
+def make_app(serve_model: Callable[..., App]) -> Callable[..., App]:
     """An application with a model, whose predict is the function given."""
 
     def make(predict: Callable[[Any], Any] | None = None, **settings: Any) -> App:
         from stackkit.serving.loaders.python_loader import PythonModel
 
-        app = App(**{"host": "127.0.0.1", "request_timeout": PATIENCE, "max_body": 1 << 20, **settings})
-        if predict is not None:
-            app.serve(PythonModel("test", predict))
-        return app
+        return serve_model(None if predict is None else PythonModel("test", predict), **settings)
 
     return make
 

@@ -2,77 +2,159 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from stackkit.serving.dispatcher import Dispatcher, QueueFullError
+from stackkit.serving.dispatcher import Dispatcher, Done, QueueFullError
+
+
+@dataclass(frozen=True)
+class Work:
+    name: str
+    key: Hashable = None
+    rows: int = 1
+
+
+class Gate:
+    """A function for a dispatcher that waits to be released in its first call and remembers what it was given."""
+
+    def __init__(self, fail: Callable[[Sequence[Work]], bool] = lambda _: False) -> None:
+        self.began, self.released = threading.Event(), threading.Event()
+        self.calls: list[list[str]] = []
+        self._fail = fail
+
+    def __call__(self, works: Sequence[Work]) -> list[str]:
+        self.began.set()
+        self.released.wait()
+        self.calls.append([work.name for work in works])
+        if self._fail(works):
+            raise LookupError(works[0].name)
+        return [work.name.upper() for work in works]
+
+
+async def queue_behind_one(gate: Gate, works: Sequence[Work], *, max_rows: int = 64) -> list[Any]:
+    """Submit ``works`` while the function is busy with another piece, and return what became of them."""
+    dispatcher = Dispatcher(gate, capacity=100, max_rows=max_rows)
+    first = asyncio.create_task(dispatcher.submit(Work("first")))
+    await asyncio.to_thread(gate.began.wait)
+    rest = [asyncio.create_task(dispatcher.submit(work)) for work in works]
+    await asyncio.sleep(0)
+    assert dispatcher.waiting == len(works)
+    gate.released.set()
+    await first
+    return await asyncio.gather(*rest, return_exceptions=True)
 
 
 def test_all_calls_are_made_on_one_thread_that_is_not_the_loops() -> None:
     async def scenario() -> set[int]:
-        dispatcher: Dispatcher[None, int] = Dispatcher(lambda _: threading.get_ident(), capacity=10)
-        return set(await asyncio.gather(*(dispatcher.submit(None) for _ in range(5))))
+        dispatcher: Dispatcher[Work, int] = Dispatcher(lambda _: [threading.get_ident()], capacity=10, max_rows=1)
+        return {done.outcome for done in await asyncio.gather(*(dispatcher.submit(Work("")) for _ in range(5)))}
 
     threads = asyncio.run(scenario())
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
 
 
-def test_an_error_is_raised_to_the_one_who_asked() -> None:
-    def fail(text: str) -> str:
-        if text == "bad":
-            raise LookupError(text)
-        return text
-
-    async def scenario() -> list[object]:
-        dispatcher = Dispatcher(fail, capacity=10)
-        submitted = (dispatcher.submit(text) for text in ("bad", "good"))
-        return list(await asyncio.gather(*submitted, return_exceptions=True))
-
-    bad, good = asyncio.run(scenario())
-    assert isinstance(bad, LookupError)
-    assert good == "good"
-
-
-def test_cancelled_work_that_still_waits_is_never_done() -> None:
-    done: list[int] = []
-    began, released = threading.Event(), threading.Event()
-
-    def work(number: int) -> None:
-        began.set()
-        released.wait()
-        done.append(number)
+def test_an_idle_function_is_called_at_once() -> None:
+    gate = Gate()
+    gate.released.set()
 
     async def scenario() -> None:
-        dispatcher = Dispatcher(work, capacity=2)
-        tasks = [asyncio.create_task(dispatcher.submit(number)) for number in range(2)]
-        await asyncio.to_thread(began.wait)
-        tasks[1].cancel()
-        await asyncio.sleep(0)
-        released.set()
-        await tasks[0]
-        await dispatcher.submit(2)
+        dispatcher = Dispatcher(gate, capacity=10, max_rows=64)
+        for name in "ab":
+            await dispatcher.submit(Work(name, "k"))
 
     asyncio.run(scenario())
-    assert done == [0, 2]
+    assert gate.calls == [["a"], ["b"]]
+
+
+def test_what_waits_with_equal_keys_is_one_call() -> None:
+    gate = Gate()
+    works = [Work("a", 1), Work("x", 2), Work("b", 1), Work("alone"), Work("y", 2), Work("too")]
+    outcomes = asyncio.run(queue_behind_one(gate, works))
+    assert gate.calls == [["first"], ["a", "b"], ["x", "y"], ["alone"], ["too"]]
+    assert [done.outcome for done in outcomes] == ["A", "X", "B", "ALONE", "Y", "TOO"]
+    assert [done.batch_rows for done in outcomes] == [2, 2, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "calls"),
+    [
+        ([1, 1, 1, 1], [["0", "1", "2"], ["3"]]),
+        ([2, 2, 1], [["0", "2"], ["1"]]),
+        ([9, 1, 1], [["0"], ["1", "2"]]),
+        ([1, 9, 1], [["0", "2"], ["1"]]),
+    ],
+)
+def test_a_call_has_no_more_rows_than_allowed_unless_one_alone_has(rows: list[int], calls: list[list[str]]) -> None:
+    gate = Gate()
+    works = [Work(str(number), "k", count) for number, count in enumerate(rows)]
+    asyncio.run(queue_behind_one(gate, works, max_rows=3))
+    assert gate.calls[1:] == calls
+
+
+def test_when_a_call_for_several_fails_each_is_tried_alone() -> None:
+    gate = Gate(fail=lambda works: any(work.name == "bad" for work in works))
+    good, bad, other = asyncio.run(queue_behind_one(gate, [Work(name, "k") for name in ("good", "bad", "other")]))
+    assert (good, other) == (Done("GOOD", 1), Done("OTHER", 1))
+    assert isinstance(bad, LookupError)
+    assert bad.args == ("bad",)
+
+
+def test_cancelled_work_that_still_waits_is_never_done_and_gives_up_its_place() -> None:
+    gate = Gate()
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(gate, capacity=1, max_rows=1)
+        running = asyncio.create_task(dispatcher.submit(Work("running")))
+        await asyncio.to_thread(gate.began.wait)
+        cancelled = asyncio.create_task(dispatcher.submit(Work("cancelled")))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        later = asyncio.create_task(dispatcher.submit(Work("later")))
+        await asyncio.sleep(0)
+        gate.released.set()
+        await asyncio.gather(running, later)
+
+    asyncio.run(scenario())
+    assert gate.calls == [["running"], ["later"]]
 
 
 def test_no_more_may_wait_than_the_capacity() -> None:
-    began, released = threading.Event(), threading.Event()
-
-    def work(_: int) -> None:
-        began.set()
-        released.wait()
+    gate = Gate()
 
     async def scenario() -> None:
-        dispatcher = Dispatcher(work, capacity=1)
-        running = asyncio.create_task(dispatcher.submit(0))
-        await asyncio.to_thread(began.wait)
-        waiting = asyncio.create_task(dispatcher.submit(1))
+        dispatcher = Dispatcher(gate, capacity=1, max_rows=1)
+        running = asyncio.create_task(dispatcher.submit(Work("running")))
+        await asyncio.to_thread(gate.began.wait)
+        waiting = asyncio.create_task(dispatcher.submit(Work("waiting")))
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
-            await dispatcher.submit(2)
-        released.set()
+            await dispatcher.submit(Work("refused"))
+        gate.released.set()
         await asyncio.gather(running, waiting)
 
     asyncio.run(scenario())
+
+
+def test_it_says_for_how_long_it_has_been_busy() -> None:
+    gate = Gate()
+
+    async def scenario() -> tuple[float, float, float]:
+        dispatcher = Dispatcher(gate, capacity=1, max_rows=1)
+        idle = dispatcher.busy_for()
+        running = asyncio.create_task(dispatcher.submit(Work("running")))
+        await asyncio.to_thread(gate.began.wait)
+        earlier, later = dispatcher.busy_for(), dispatcher.busy_for()
+        gate.released.set()
+        await running
+        return idle, earlier, later
+
+    idle, earlier, later = asyncio.run(scenario())
+    assert idle == 0
+    assert 0 < earlier <= later

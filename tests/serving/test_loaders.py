@@ -20,11 +20,9 @@ CSV = {"content-type": "text/csv"}
 
 
 @pytest.fixture
-def serve() -> Callable[..., App]:
+def serve(serve_model: Callable[..., App]) -> Callable[..., App]:
     def serve(reference: object, format_name: str | None = None) -> App:
-        app = App(host="127.0.0.1", request_timeout=60, max_body=1 << 20)
-        app.serve(formats.load(str(reference), format_name))
-        return app
+        return serve_model(formats.load(str(reference), format_name))
 
     return serve
 
@@ -187,9 +185,9 @@ import sys
 from stackkit.serving import worker
 from stackkit.serving.loaders import estimator_loader, onnx_loader, torch_loader
 from stackkit.serving import formats
-from stackkit.serving.scoring import Scorer, ScoringRequest
-request = ScoringRequest(b'{"inputs": [1]}', "application/json")
-assert Scorer(formats.load(sys.argv[1]), 100).score(request) == b'{"predictions": [1]}'
+from stackkit.serving.scoring import decode, encode
+data, params = decode(b'{"inputs": [1]}', "application/json", ())
+assert encode(formats.load(sys.argv[1]).predict(data, params), True) == b'{"predictions": [1]}'
 heavy = {"numpy", "pandas", "mlflow", "sklearn", "torch", "onnxruntime"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """

@@ -78,7 +78,7 @@ def test_a_slow_disk_costs_lines_and_holds_up_nobody() -> None:
     writer.put(b"first\n")
     is_writing.wait()
     for _ in range(100):
-        writer.put(b"x" * (1 << 20))
+        writer.put(b"x" * ((1 << 20) - 1) + b"\n")
     may_write.set()
     writer.close()
     assert written[0] == b"first\n"

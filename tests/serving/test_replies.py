@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stackkit.serving.replies import encode
+from stackkit.serving.replies import encode, encode_csv, encode_lines
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,21 @@ def test_bare_replies() -> None:
 def test_what_json_cannot_say_is_named() -> None:
     with pytest.raises(TypeError, match="type set"):
         encode([{1, 2}])
+
+
+@pytest.mark.parametrize(
+    ("predictions", "lines", "table"),
+    [
+        (np.array([1.5, np.nan]), "1.5\nnull\n", '1.5\n""\n'),
+        (np.array([[1, 2], [3, 4]]), "[1, 2]\n[3, 4]\n", "1,2\n3,4\n"),
+        (pd.DataFrame({"x": [1], "y": ["a,b"]}), '{"x": 1, "y": "a,b"}\n', '1,"a,b"\n'),
+        ([True, "a", None], 'true\n"a"\nnull\n', 'true\na\n""\n'),
+        ([[1, [2, 3]]], "[1, [2, 3]]\n", '1,"[2, 3]"\n'),
+        ({"p": 1}, '{"p": 1}\n', "1\n"),
+        (7, "7\n", "7\n"),
+        ([], "", ""),
+    ],
+)
+def test_one_prediction_a_line(predictions: Any, lines: str, table: str) -> None:
+    assert encode_lines(predictions).decode() == lines
+    assert encode_csv(predictions).decode() == table

@@ -50,10 +50,9 @@ def suffix(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def app_of(path: Path) -> App:
-    app = App(host="127.0.0.1", request_timeout=60, max_body=1 << 20)
-    app.serve(formats.load(str(path)))
-    return app
+@pytest.fixture
+def app_of(serve_model: Callable[..., App]) -> Callable[[Path], App]:
+    return lambda path: serve_model(formats.load(str(path)))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def app_of(path: Path) -> App:
         {"dataframe_records": [{"p": 1, "q": 2}, {"p": 3, "q": 4}]},
     ],
 )
-def test_one_tensor(programs: Path, suffix: str, call: Callable[..., Any], body: Any) -> None:
+def test_one_tensor(programs: Path, app_of: Any, suffix: str, call: Callable[..., Any], body: Any) -> None:
     reply = call(app_of(programs / f"scale{suffix}"), body=body)
     assert reply.content == {"predictions": [[2.0, 4.0], [6.0, 8.0]]}
 
@@ -78,7 +77,9 @@ def test_one_tensor(programs: Path, suffix: str, call: Callable[..., Any], body:
         {"instances": [{"b": [1, 1], "a": [3, 4]}]},
     ],
 )
-def test_named_inputs_reach_their_arguments(programs: Path, suffix: str, call: Callable[..., Any], body: Any) -> None:
+def test_named_inputs_reach_their_arguments(
+    programs: Path, app_of: Any, suffix: str, call: Callable[..., Any], body: Any
+) -> None:
     reply = call(app_of(programs / f"combine{suffix}"), body=body)
     assert reply.content == {"predictions": {"difference": [[2.0, 3.0]], "sum": [[4.0, 5.0]]}}
 
@@ -87,7 +88,9 @@ def test_named_inputs_reach_their_arguments(programs: Path, suffix: str, call: C
     "inputs",
     [{"a": [[1, 2]]}, {"a": [[1, 2]], "b": [[1, 2]], "c": [[1, 2]]}, [[1, "x"]], [[1, 2], [3]]],
 )
-def test_what_does_not_fit_is_400(programs: Path, suffix: str, call: Callable[..., Any], inputs: Any) -> None:
+def test_what_does_not_fit_is_400(
+    programs: Path, app_of: Any, suffix: str, call: Callable[..., Any], inputs: Any
+) -> None:
     assert call(app_of(programs / f"combine{suffix}"), body={"inputs": inputs}).status == 400
 
 

@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import pytest
 
+from stackkit.serving.metrics import Memory
+
 
 @dataclass
 class Worker:
@@ -39,7 +41,11 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
             command += ["--listener", str(listener.fileno()), "--control", str(theirs.fileno())]
             command += ["--supervisor", str(supervisor or os.getpid()), "--host", "127.0.0.1"]
             command += ["--request-timeout", "60", "--max-body", str(max_body)]
-            process = subprocess.Popen(command, pass_fds=(listener.fileno(), theirs.fileno()))
+            command += ["--batching", "auto", "--max-batch-size", "64", "--casting", "exact"]
+            memory = Memory.create(1)
+            command += ["--log-format", "text", "--accept", "at-once", "--metrics", str(memory), "--region", "0"]
+            process = subprocess.Popen(command, pass_fds=(listener.fileno(), theirs.fileno(), memory))
+            os.close(memory)
         workers.append(Worker(process, ours, ours.makefile("rb"), port))
         return workers[-1]
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import InvalidInputError, MissingLibraryError, ModelLoadError
-from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_frame, to_rows
+from ..errors import BadRequestError, InvalidInputError, MissingLibraryError, ModelLoadError
+from ..estimators import FrameCaller, is_rowwise
+from ..models import PreparedInput
+from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_frame, to_rows
+from ..signature import Casting
+from ..tables import Table
 
-if TYPE_CHECKING:
-    import pandas as pd
+_DTYPES = {
+    frozenset({float}): "float64",
+    frozenset({float, int}): "float64",
+    frozenset({int}): "int64",
+    frozenset({bool}): "bool",
+    frozenset({str}): "str",
+}
+"""What pandas makes of a column, by the types of its values."""
+
+_LARGEST_INTEGER = 2**53
+"""Beyond it what becomes of a column depends on more than its types."""
 
 
 class EstimatorModel:
@@ -23,13 +36,56 @@ class EstimatorModel:
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
         self.name = type(estimator).__name__
+        self.is_rowwise = is_rowwise(estimator)
         features = getattr(estimator, "feature_names_in_", None)
         self._features = None if features is None else [str(name) for name in features]
+        self._caller = None if self._features is None else FrameCaller(estimator, self._features)
         # fitted with an array, it warns on each call about the names of a frame, which it has no use for
         self._wants_array = self._features is None and hasattr(estimator, "n_features_in_")
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        return self._estimator.predict(self._input(data))
+        return self.predict_prepared([self.prepare(data, params)])
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        table = self._table(data)
+        if table is not None:
+            return PreparedInput(table, table.rows, table.key)
+        value = self._input(data)
+        shape: Sequence[int] = getattr(value, "shape", None) or (1,)
+        is_matrix = not hasattr(value, "columns") and len(shape) == 2 and shape[0] > 0
+        return PreparedInput(value, shape[0], (value.dtype.str, shape[1]) if is_matrix else None)
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
+        values = [each.value for each in inputs]
+        if self._caller is not None and isinstance(values[0], Table):
+            return self._caller.of_tables(values)
+        value = values[0]
+        if len(values) > 1:
+            import numpy as np
+
+            value = np.concatenate(values)
+        if self._caller is not None and not hasattr(value, "columns"):
+            return self._caller.of_array(value)
+        return self._estimator.predict(value)
+
+    def _table(self, data: Payload) -> Table | None:
+        """The features' columns, where pandas would make of each of them what its values' types say."""
+        if self._features is None or data.shape in (Shape.CSV, Shape.PARQUET) or column_names(data) is None:
+            return None
+        try:
+            given = to_columns(data)
+        except BadRequestError:
+            return None  # it takes a frame to make sense of it
+        if lacking := missing_names(self._features, list(given)):
+            raise InvalidInputError(lacking)
+        columns = {name: given[name] for name in self._features}
+        if not all(isinstance(column, list) for column in columns.values()):
+            return None
+        dtypes = tuple(map(_dtype, columns.values()))
+        lengths = set(map(len, given.values())) if all(isinstance(each, list) for each in given.values()) else set()
+        if None in dtypes or len(lengths) != 1:
+            return None
+        return Table(columns, tuple(filter(None, dtypes)), lengths.pop())
 
     def _input(self, data: Payload) -> Any:
         if self._wants_array:
@@ -37,7 +93,7 @@ class EstimatorModel:
         is_named = data.shape in (Shape.CSV, Shape.PARQUET) or column_names(data) is not None
         if not is_named:
             rows = to_array(to_rows(data))
-            return rows if self._features is None else self._named(rows, self._features)
+            return rows if self._features is None else _checked(rows, self._features)
         frame = to_frame(data)
         if self._features is None:
             return frame
@@ -45,15 +101,21 @@ class EstimatorModel:
             raise InvalidInputError(lacking)
         return frame[self._features]
 
-    def _named(self, rows: Any, features: list[str]) -> pd.DataFrame:
-        if rows.ndim != 2 or rows.shape[1] != len(features):
-            raise InvalidInputError(f"The input must be rows of {len(features)} values: {', '.join(features)}.")
-        import pandas as pd
 
-        return pd.DataFrame(rows, columns=features)
+def _checked(rows: Any, features: list[str]) -> Any:
+    if rows.ndim != 2 or rows.shape[1] != len(features):
+        raise InvalidInputError(f"The input must be rows of {len(features)} values: {', '.join(features)}.")
+    return rows
 
 
-def load(reference: str, format_name: str) -> EstimatorModel:
+def _dtype(column: list[Any]) -> str | None:
+    kinds = frozenset(map(type, column))
+    if int in kinds and kinds <= {int, float} and any(abs(value) > _LARGEST_INTEGER for value in column):
+        return None
+    return _DTYPES.get(kinds)
+
+
+def load(reference: str, format_name: str, _casting: Casting) -> EstimatorModel:
     path = Path(reference)
     try:
         estimator = _READERS[format_name](path)

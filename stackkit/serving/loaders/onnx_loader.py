@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InvalidInputError, MissingLibraryError, ModelLoadError
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_rows
+from ..signature import Casting
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -69,7 +70,7 @@ def _cast(values: Any, declared: Any) -> Any:
     return array.reshape(-1, 1) if array.ndim == 1 and len(declared.shape) == 2 and declared.shape[1] == 1 else array
 
 
-def load(reference: str, format_name: str) -> OnnxModel:
+def load(reference: str, format_name: str, _casting: Casting) -> OnnxModel:
     try:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import ModelLoadError
 from ..formats import python_reference
 from ..payloads import CHAT_KEYS, Payload, Shape, to_frame
+from ..signature import Casting
 
 
 class PythonModel:
@@ -34,7 +35,7 @@ class PythonModel:
         return self._function(data.value if is_plain else to_frame(data))
 
 
-def load(reference: str, _: str) -> PythonModel:
+def load(reference: str, _: str, _casting: Casting) -> PythonModel:
     parts = python_reference(reference)
     if parts is None:
         raise ModelLoadError(f"{reference} names no Python attribute: write file.py:attribute or module:attribute")

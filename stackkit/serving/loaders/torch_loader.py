@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InvalidInputError, MissingLibraryError
 from ..payloads import Payload, column_names, to_array, to_columns, to_rows
+from ..signature import Casting
 
 
 class TorchModel:
@@ -57,7 +58,7 @@ class TorchModel:
         return output
 
 
-def load(reference: str, format_name: str) -> TorchModel:
+def load(reference: str, format_name: str, _casting: Casting) -> TorchModel:
     try:
         import torch
     except ModuleNotFoundError as error:

@@ -1,0 +1,93 @@
+"""Arrays, cast to a tensor's dtype without loss and held against its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadRequestError, InvalidInputError
+from .payloads import to_array
+from .signature import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_EXACT_IN_DOUBLE = 2.0**53
+
+
+def cast_tensor(values: Any, tensor: Tensor) -> np.ndarray[Any, Any]:
+    """``values`` (nested lists, or an array) as an array of the tensor's dtype and shape.
+
+    Raises BadRequestError for ragged lists and values that would lose something, InvalidInputError for another shape.
+    """
+    import numpy as np
+
+    array = _cast(values, np.dtype(tensor.dtype), tensor)
+    fits = len(array.shape) == len(tensor.shape) and all(
+        wanted in (-1, given) for wanted, given in zip(tensor.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidInputError(
+            f"The input {'' if tensor.name is None else tensor.name + ' '}has the shape {array.shape},"
+            f" where the model's signature has {tensor.shape}."
+        )
+    return array
+
+
+def from_cells(values: Sequence[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
+    """One column of a table as a tensor: its cells are numbers, or flat lists of each row's numbers.
+
+    Raises as ``cast_tensor``.
+    """
+    array = to_array(values)
+    row_shape = tensor.shape[1:]
+    if len(array) and -1 not in row_shape and array.shape[1:] != row_shape and array[0].size == _product(row_shape):
+        array = array.reshape(-1, *row_shape)
+    return cast_tensor(array, tensor)
+
+
+def _cast(values: Any, target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    given = to_array(values)
+    if given.dtype == target:
+        return given
+    if target.kind in "OU":
+        if target.kind == "U" and given.dtype.kind == "O":
+            raise _lossy(tensor, 0, "text")
+        return given.astype(target)
+    if given.dtype.kind not in "biuf":
+        if target.kind == "b" and given.size:
+            raise _lossy(tensor, 0, "a boolean")
+        return to_array(values, target)
+    with np.errstate(invalid="ignore", over="ignore"):
+        result = given.astype(target)
+    lossy = _is_lossy(given, result)
+    if lossy.any():
+        row = int(np.argwhere(lossy)[0][0]) if lossy.ndim else 0
+        raise _lossy(tensor, row, target.name)
+    return result
+
+
+def _is_lossy(given: np.ndarray[Any, Any], result: np.ndarray[Any, Any]) -> Any:
+    import numpy as np
+
+    if result.dtype.kind in "fc":
+        return np.isfinite(given) & ~np.isfinite(result)
+    lossy = given != result
+    if given.dtype.kind == "f" and result.dtype.kind in "iu":
+        # beyond it, what stands here may already differ from the integer that was sent
+        lossy |= ~(np.abs(given) <= _EXACT_IN_DOUBLE)
+    return lossy
+
+
+def _lossy(tensor: Tensor, row: int, kind: str) -> BadRequestError:
+    where = "" if tensor.name is None else f" of {tensor.name}"
+    return BadRequestError(f"A value in row {row}{where} cannot be {kind} without losing something.")
+
+
+def _product(shape: Sequence[int]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result
