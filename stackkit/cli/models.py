@@ -69,6 +69,10 @@ _LAZY = {
         "stackkit.cli.revisions:history",
         "Show what happened to a server, by its whole UUID also when it is gone.",
     ),
+    "adopt": (
+        "stackkit.cli.upkeep:adopt",
+        "Give a server that runs and lost its row that row back; without UUID, list such servers.",
+    ),
     "prune": ("stackkit.cli.upkeep:prune", "Delete the servers that have been in error or stopped for long."),
 }
 
@@ -87,6 +91,7 @@ def models() -> None:
 @click.option("--pipeline-name", help="Only those that this pipeline deployed.")
 @click.option("--step-name", help="Only those that a step of this name deployed.")
 @click.option("--deployer", help="Only those of this model deployer.")
+@click.option("--refresh/--no-refresh", default=True, help="Ask the platforms, or show what is recorded.")
 @click.option("--columns", metavar="FIELD,…|all", help="The fields to print.")
 @output_option
 def list_models(
@@ -95,6 +100,7 @@ def list_models(
     pipeline_name: str | None,
     step_name: str | None,
     deployer: str | None,
+    refresh: bool,
     columns: str | None,
     output: str,
 ) -> None:
@@ -106,6 +112,7 @@ def list_models(
     client = Client()
     found = client.servers.find(
         running=True if running else None,
+        refresh=refresh,
         model_name=model_name,
         pipeline_name=pipeline_name,
         pipeline_step_name=step_name,

@@ -1,4 +1,4 @@
-"""``model-deployer watch`` and ``models prune``: keeping the table and the platforms tidy."""
+"""``model-deployer watch``, ``models prune`` and ``models adopt``: keeping the table and the platforms tidy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from datetime import timedelta
 import click
 
 from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
+from .models import describe_service
+from .output import columns_of, output_option, print_list
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -78,3 +80,26 @@ def prune(older_than: timedelta, yes: bool, timeout: float) -> None:
         with waiting(f"deleting {service.name}"):
             service.delete(timeout=timeout)
         click.echo(service.id)
+
+
+@click.command("adopt")
+@click.argument("uuid", required=False)
+@click.option("--deployer", help="The model deployer.  [default: the active stack's]")
+@output_option
+def adopt(uuid: str | None, deployer: str | None, output: str) -> None:
+    """Give a server that runs and lost its row that row back; without UUID, list such servers."""
+    from ..client import Client
+
+    found = Client().model_deployer(deployer)
+    if uuid is None:
+        print_list(
+            ({"uuid": each.service_id, "model_name": each.config.get("model_name")} for each in found.find_orphans()),
+            output,
+            columns=columns_of("uuid", "model_name"),
+            fields=("uuid", "model_name"),
+            empty="Every server that runs has its row.",
+        )
+        return
+    service = found.adopt_model_server(uuid)
+    note(f"Adopted {service.name!r}: {service.prediction_url or service.status.state.value}")
+    describe_service(service, output)

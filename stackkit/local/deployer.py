@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,8 @@ from ..environments import launch as commands
 from ..errors import DeploymentError, ModelError
 from ..model_deployers import (
     BaseModelDeployer,
+    FindsServers,
+    FoundServer,
     ModelSource,
     Observation,
     Operation,
@@ -23,7 +26,7 @@ from ..model_deployers import (
     UpdatesInPlace,
 )
 from ..processes import machine_id, machine_name
-from ..serving.claims import Launch, Phase, ServerState
+from ..serving.claims import Launch, Phase, ServerState, WorkerPhase
 from .config import LocalServiceConfig
 from .folders import ServerFolder
 from .logs import read_log
@@ -34,7 +37,7 @@ _MOST_PROBES = 32
 _STOPPING = Observation(ServiceState.PENDING_SHUTDOWN, "finishing the requests it has begun")
 
 
-class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace):
+class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
     """Serves each model by a supervisor process with its workers, in a folder named by the service's UUID.
 
     The lock in that folder being held is the server being alive; see ``stackkit.serving.claims``.
@@ -71,6 +74,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace):
             if launch.revision == service.revision:
                 return
             raise DeploymentError(f"Revision {launch.revision} of {service.name!r} still runs.", "Stop it first.")
+        folder.write_service(_kept(service))
         token = folder.write_launch(_launch(operation))
         started = subprocess.run(
             commands.claim_command(folder.path, token),
@@ -93,7 +97,13 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace):
         return all(before[name] == after[name] for name in fixed)
 
     def do_update(self, operation: Operation) -> None:
-        self._folder(operation.service).update(_launch(operation))
+        folder = self._folder(operation.service)
+        folder.write_service(_kept(operation.service))
+        folder.update(_launch(operation))
+
+    def do_find(self) -> Sequence[FoundServer]:
+        folders = [ServerFolder(path) for path in sorted(self._services_folder().glob("*")) if path.is_dir()]
+        return [found for folder in folders if folder.holder() is not None and (found := _found(folder))]
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         if len(services) == 1:
@@ -133,9 +143,12 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace):
         known = service.status.details.get("folder")
         if known is not None:
             return ServerFolder(Path(known))
+        return ServerFolder(self._services_folder() / service.id)
+
+    def _services_folder(self) -> Path:
         configured = self.config.folder
-        parent = Path(configured).expanduser() if configured else self.database.settings.services_folder
-        return ServerFolder(parent.absolute() / service.id)
+        folder = Path(configured).expanduser() if configured else self.database.settings.services_folder
+        return folder.absolute()
 
     def _observe(self, service: Service) -> Observation:
         folder = self._folder(service)
@@ -172,6 +185,23 @@ def _launch(operation: Operation) -> Launch:
     )
 
 
+def _kept(service: Service) -> dict[str, object]:
+    stored = service.stored()
+    return {name: stored[name] for name in ("id", "config", "source", "revision")}
+
+
+def _found(folder: ServerFolder) -> FoundServer | None:
+    kept, launch = folder.read_service(), folder.launch()
+    try:
+        if kept is None or launch is None:
+            return None
+        source = ModelSource(**kept["source"])
+        details = {"folder": str(folder.path)}
+        return FoundServer(str(uuid.UUID(kept["id"])), kept["config"], source, launch.revision, details)
+    except (KeyError, TypeError, ValueError):
+        return None  # somebody else's file
+
+
 def _serving(folder: ServerFolder, state: ServerState) -> Observation:
     launch, failed = folder.launch(), state.failed_update
     given_up = launch is not None and failed is not None and failed.token == launch.token
@@ -185,7 +215,8 @@ def _serving(folder: ServerFolder, state: ServerState) -> Observation:
             revision=state.revision,
             update_error=failed.error if given_up and failed is not None else None,
         )
-    kind = ServiceState.PENDING_STARTUP if found.loading else ServiceState.ERROR
+    replaced = any(worker.phase is not WorkerPhase.READY for worker in state.workers)
+    kind = ServiceState.PENDING_STARTUP if found.loading or replaced else ServiceState.ERROR
     return Observation(kind, f"{url}/ping: {found.message}", revision=state.revision)
 
 

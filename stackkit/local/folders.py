@@ -8,21 +8,26 @@ the expiry of a lease cannot start anything.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import DeploymentError, LeaseLostError, PlatformUnavailableError
 from ..serving import claims
 from ..serving.claims import ClaimError, Launch, ServerState
+from ..settings import write_atomically
 
 _STOPPED = "stopped"
 _FENCE_FILE = "launch.lock"
+_SERVICE_FILE = "service.json"
+_FENCE_SECONDS = 10.0
 _KILL_AFTER_SECONDS = 15.0  # longer than a supervisor gives its workers to end
 
 
@@ -41,6 +46,23 @@ class ServerFolder:
                 f"The server's folder {self.path} cannot be made: {error.strerror or error}.",
                 "Make room or give yourself the right to write there.",
             ) from error
+
+    def write_service(self, service: Mapping[str, Any]) -> None:
+        """Keep what tells of the service beside its server, for the day on which the database does not."""
+        try:
+            write_atomically(self.path / _SERVICE_FILE, json.dumps(service) + "\n")
+        except OSError as error:
+            raise DeploymentError(
+                f"The server's folder {self.path} cannot be written: {error.strerror or error}.", "Make room there."
+            ) from error
+
+    def read_service(self) -> dict[str, Any] | None:
+        """What ``write_service`` kept; None where there is nothing of the kind."""
+        try:
+            kept = json.loads((self.path / _SERVICE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return kept if isinstance(kept, dict) else None
 
     def holder(self) -> int | None:
         """The PID of the supervisor that lives, 0 when it cannot be seen from here, None when there is none.
@@ -126,7 +148,10 @@ class ServerFolder:
         if self.holder() is not None:
             raise DeploymentError(f"The server in {self.path} still runs.")
         logs = self.path / claims.LOG_FOLDER
-        ours = [self.path / name for name in (claims.LAUNCH_FILE, claims.STATE_FILE, claims.LOCK_FILE, _FENCE_FILE)]
+        written = (claims.LAUNCH_FILE, claims.STATE_FILE, _SERVICE_FILE)
+        ours = [self.path / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
+        # what a process was writing when it was killed
+        ours += [file for name in written for file in self.path.glob(f".{name}.*")]
         for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
             file.unlink(missing_ok=True)
         for folder in (logs, self.path):
@@ -153,7 +178,7 @@ class ServerFolder:
     def _fence(self) -> Iterator[None]:
         descriptor = os.open(self.path / _FENCE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -176,3 +201,16 @@ class ServerFolder:
             raise DeploymentError(
                 f"The server's process {pid} belongs to another user.", "Stop it as the user who deployed it."
             ) from error
+
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + _FENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            # it is held for one small write; whoever holds it longer was suspended, or its disk was
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.01)

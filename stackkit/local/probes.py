@@ -34,18 +34,28 @@ def base_url(host: str, port: int) -> str:
 
 def answers(url: str) -> Answer:
     """Ask the server at ``url`` for ``/ping``. Raises nothing: a failure is an answer too."""
+    try:
+        status = _ping(url)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(ready=False, loading=False, message=f"{type(error).__name__}: {error}")
+    loading = status == http.client.SERVICE_UNAVAILABLE
+    return Answer(ready=status == http.client.OK, loading=loading, message=f"it answered {status}")
+
+
+def _ping(url: str, tries: int = 2) -> int:
     parts = urlsplit(url)
     # no proxy, no redirects, and nothing to import: this runs for each server of every list
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/ping")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(ready=False, loading=False, message=f"{type(error).__name__}: {error}")
+        return connection.getresponse().status
+    except ConnectionResetError:
+        # the worker that had taken the question died of something; the next one takes it again
+        if tries == 1:
+            raise
+        return _ping(url, tries - 1)
     finally:
         connection.close()
-    loading = status == http.client.SERVICE_UNAVAILABLE
-    return Answer(ready=status == http.client.OK, loading=loading, message=f"it answered {status}")
 
 
 def who_listens(port: int) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .abilities import UpdatesInPlace
+from .abilities import FindsServers, FoundServer, UpdatesInPlace
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import (
     ModelSource,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseModelDeployer",
+    "FindsServers",
+    "FoundServer",
     "LocalModelDeployer",
     "LocalServiceConfig",
     "ModelDeployerFlavor",

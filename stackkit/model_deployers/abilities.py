@@ -6,10 +6,12 @@ An ability is seen in the class, without building anything: ``issubclass(impleme
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import ServiceConfig
+    from .config import ModelSource, ServiceConfig
     from .lifecycle import Operation
 
 
@@ -29,3 +31,25 @@ class UpdatesInPlace(ABC):
 
         Re-entrant. ``do_check`` tells the revision that serves, and in ``update_error`` why an update was given up.
         """
+
+
+@dataclass(frozen=True)
+class FoundServer:
+    """A server that runs on a platform, with what was kept beside it when it was started.
+
+    ``config`` is the stored form of its configuration: it holds references to secrets, never their values.
+    """
+
+    service_id: str
+    config: Mapping[str, Any]
+    source: ModelSource
+    revision: int
+    details: Mapping[str, Any]
+
+
+class FindsServers(ABC):
+    """Can list the servers on its platform that bear a service's UUID, whether or not a row names them."""
+
+    @abstractmethod
+    def do_find(self) -> Sequence[FoundServer]:
+        """The servers that run. Changes nothing. Raises PlatformUnavailableError."""

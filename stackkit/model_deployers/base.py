@@ -14,10 +14,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from ..errors import InvalidConfigError, NotSupportedError
+from ..errors import InvalidConfigError, NotFoundError, NotSupportedError
 from ..stack import ComponentType, Flavor, StackComponent, StackStore
 from ..stack.configs import parse
 from ..store import default_database
+from .abilities import FindsServers, FoundServer
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig
 from .lifecycle import Lifecycle, Operation, Progress, silent
 from .predictions import request_prediction
@@ -184,6 +185,33 @@ class BaseModelDeployer(StackComponent):
             self._servers.forget(service_id)
         else:
             Lifecycle(self, progress).delete(service_id, timeout=timeout)
+
+    def find_orphans(self) -> list[FoundServer]:
+        """The servers that run on this deployer's platform and that no row names.
+
+        Raises NotSupportedError for a flavor that cannot list its servers.
+        """
+        if not isinstance(self, FindsServers):
+            raise NotSupportedError(
+                f"The flavor {self.record.flavor!r} cannot list the servers on its platform.",
+                "Look for them with the platform's own means: their names end with the service's UUID.",
+            )
+        return [found for found in self.do_find() if not self._servers.knows(found.service_id)]
+
+    def adopt_model_server(self, service_id: uuid.UUID | str) -> Service:
+        """Give a server that runs and lost its row that row back, under the UUID that it bears.
+
+        Raises NotFoundError when no such server runs, NotSupportedError, and AlreadyExistsError when another service
+        bears its name by now.
+        """
+        for found in self.find_orphans():
+            if found.service_id == str(service_id):
+                Lifecycle(self).adopt(found)
+                return self.get_model_server(found.service_id)
+        raise NotFoundError(
+            f"No server that lost its row bears the UUID {service_id}.",
+            "See which do: stackkit model-deployer models adopt.",
+        )
 
     def get_model_server_logs(
         self, service: Service | uuid.UUID | str, *, follow: bool = False, tail: int | None = None

@@ -31,7 +31,7 @@ from ..stack import SecretStore, configs
 from ..stack.configs import parse, plain
 from ..store import services as rows
 from . import leases
-from .abilities import UpdatesInPlace
+from .abilities import FoundServer, UpdatesInPlace
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
 from .leases import Lease
 from .service import Service
@@ -180,6 +180,28 @@ class Lifecycle:
         if not self._replace(service_id, config, ModelSource(**wanted["source"]), deadline, wait=timeout > 0):
             raise _not_found(service_id)
 
+    def adopt(self, found: FoundServer) -> None:
+        """Give a server that runs and that no row names its row back; what it is, the next look tells.
+
+        Raises AlreadyExistsError when another service bears its name by now.
+        """
+        config = parse(self._deployer.service_config_class, found.config, "the configuration kept beside the server")
+        values = {
+            **self._columns(config, found.source, config.identity(self._deployer.id), self._deployer.do_identify()),
+            "id": found.service_id,
+            "config": dict(found.config),
+            "details": dict(found.details),
+            "revision": found.revision,
+        }
+        with self._database.write() as connection:
+            if not rows.insert_service(connection, values, leases.new_owner()):
+                raise AlreadyExistsError(
+                    f"There is a service {config.display_name!r} already.",
+                    "Delete that first, if the server that runs is the one to keep.",
+                )
+            rows.record_event(connection, values, actor=leases.actor(), action="adopt", outcome="done")
+            rows.release_lease(connection, found.service_id, 1)
+
     def start(self, service_id: str, *, timeout: float) -> None:
         """Start the service; a no-op when it runs. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
@@ -230,27 +252,35 @@ class Lifecycle:
         """The intent of a new service, as a row that is leased to us; None when there is one already."""
         service_id = str(uuid.uuid4())
         with self._database.write() as connection:
+            stored = self._secrets.conceal(connection, plain(config), service_id)
             values = {
+                **self._columns(config, source, identity, platform),
                 "id": service_id,
-                "identity": identity,
-                "deployer_id": self._deployer.id,
-                "flavor": self._deployer.record.flavor,
-                "service_name": config.display_name,
-                **_named_columns(config),
-                "config": self._secrets.conceal(connection, plain(config), service_id),
-                "source": source.as_dict(),
-                "target": Target.ACTIVE,
-                "state": ServiceState.PENDING_STARTUP,
-                "message": "",
+                "config": stored,
                 "details": {},
-                "platform_id": platform.id,
-                "platform_name": platform.name,
             }
             if not rows.insert_service(connection, values, leases.new_owner()):
                 self._secrets.forget(connection, service_id)
                 return None
             rows.record_event(connection, values, actor=leases.actor(), action="deploy", outcome="begun")
         return Lease(self._database, service_id, epoch=1)
+
+    def _columns(
+        self, config: ServiceConfig, source: ModelSource, identity: str, platform: PlatformIdentity
+    ) -> dict[str, Any]:
+        return {
+            "identity": identity,
+            "deployer_id": self._deployer.id,
+            "flavor": self._deployer.record.flavor,
+            "service_name": config.display_name,
+            **_named_columns(config),
+            "source": source.as_dict(),
+            "target": Target.ACTIVE,
+            "state": ServiceState.PENDING_STARTUP,
+            "message": "",
+            "platform_id": platform.id,
+            "platform_name": platform.name,
+        }
 
     def _start_same(
         self, row: RowMapping, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool

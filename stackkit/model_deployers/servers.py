@@ -125,6 +125,11 @@ class ModelServers:
             raise AmbiguousNameError(f"{key!r} fits {len(found)} model servers: {listed}.", "Give more of the UUID.")
         return self.refresh(found)[0] if refresh else self._service(found[0])
 
+    def knows(self, service_id: str) -> bool:
+        """Whether a row names this service, whatever deployer's it is."""
+        with self._database.read() as connection:
+            return rows.get(connection, service_id) is not None
+
     def history(self, key: str) -> list[dict[str, Any]]:
         """What happened to a service, oldest first, by its name, prefix or full UUID; also after it is gone."""
         try:

@@ -141,6 +141,10 @@ class Service:
         """The server's log, a line at a time. See ``get_model_server_logs``."""
         return self.deployer.get_model_server_logs(self, follow=follow, tail=tail)
 
+    def stored(self) -> dict[str, Any]:
+        """The row as the database holds it: references in place of secrets."""
+        return dict(self._row)
+
     def as_dict(self) -> dict[str, Any]:
         """Everything a list or description shows, by field name; secrets are masked."""
         row, status = self._row, self.status

@@ -65,11 +65,11 @@ def _sqlite_likely(element: likely, compiler: Any, **kwargs: Any) -> str:
 
 
 def insert_service(connection: Connection, values: Mapping[str, Any], owner: str) -> bool:
-    """Add a service with its first revision, leased to ``owner`` at epoch 1; False when its identity is there.
+    """Add a service with its first or the given revision, leased to ``owner`` at epoch 1; False when there is one.
 
     Raises NotFoundError when its deployer is not.
     """
-    values = {**values, "revision": 1, "lease_owner": owner, "lease_epoch": 1}
+    values = {"revision": 1, **values, "lease_owner": owner, "lease_epoch": 1}
     try:
         with connection.begin_nested():
             connection.execute(

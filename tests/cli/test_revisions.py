@@ -63,6 +63,13 @@ def test_a_failed_update_says_why_and_that_the_old_one_serves() -> None:
     assert any("revision 1 serves again" in event["message"] for event in printed("history", "iris"))
 
 
+def test_a_list_without_refresh_shows_what_is_recorded(deployer: MemoryModelDeployer) -> None:
+    deployer.platform.servers[deployer.get_model_server("iris").id].running = False
+    assert [row["state"] for row in printed("list", "--no-refresh")] == ["active"]
+    assert [row["state"] for row in printed("list")] == ["error"]
+    assert [row["state"] for row in printed("list", "--no-refresh")] == ["error"]
+
+
 @pytest.mark.usefixtures("deployer")
 def test_a_revision_that_does_not_exist_is_refused() -> None:
     result = run("rollback", "iris", "--to", "9")

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from stackkit import Client
-from stackkit.errors import DeploymentError, InUseError, LeaseLostError, ModelError
+from stackkit.errors import DeploymentError, InUseError, LeaseLostError, ModelError, NotFoundError
 from stackkit.local import folders
 from stackkit.local.folders import ServerFolder
 from stackkit.model_deployers import BaseModelDeployer, LocalModelDeployer, LocalServiceConfig, Service, ServiceState
@@ -327,6 +327,26 @@ def test_a_hung_server_is_not_called_active(deployer: BaseModelDeployer, model: 
     wait_until(lambda: deployer.get_model_server(service).is_running)
 
 
+def test_a_server_that_lost_its_row_is_found_and_adopted(
+    client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model, pipeline_name="p")
+    deployer.update_model_server(service, request_timeout=30)
+    assert deployer.find_orphans() == []
+    deployer.delete_model_server(service, forget=True)
+    assert not deployer.find_model_server()
+    (orphan,) = deployer.find_orphans()
+    assert orphan.service_id == service.id
+    adopted = deployer.adopt_model_server(service.uuid)
+    assert (adopted.uuid, adopted.prediction_url) == (service.uuid, service.prediction_url)
+    assert (adopted.is_running, adopted.revision, adopted.status.message) == (True, 2, "")
+    assert adopted.config["request_timeout"] == 30
+    assert deployer.deploy_model(model_name="m", model_uri=model, pipeline_name="p", request_timeout=30).revision == 2
+    assert deployer.find_orphans() == []
+    with pytest.raises(NotFoundError):
+        deployer.adopt_model_server(service.uuid)
+
+
 def test_a_deployer_with_servers_cannot_be_pointed_elsewhere_or_deleted(
     client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
 ) -> None:
@@ -340,23 +360,3 @@ def test_a_deployer_with_servers_cannot_be_pointed_elsewhere_or_deleted(
     client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {"folder": str(tmp_path / "elsewhere")})
     moved = client.model_deployer("local").deploy_model(model_name="m", model_uri=model)
     assert folder_of(moved).parent == tmp_path / "elsewhere"
-
-
-def test_fifty_processes_that_deploy_the_same_get_one_server(
-    deployer: BaseModelDeployer, model: str, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
-        "print(L.get_active_model_deployer().deploy_model(model_name='m', model_uri=sys.argv[1]).id)"
-    )
-    running = [
-        subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-        for _ in range(50)
-    ]
-    answers = {process.communicate(timeout=120)[0].strip() for process in running}
-    assert [process.returncode for process in running] == [0] * 50
-    (service,) = deployer.find_model_server()
-    assert answers == {service.id}
-    assert service.is_running
-    started = [line for line in service.logs() if "worker 0 started" in line]
-    assert len(started) == 1

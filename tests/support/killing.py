@@ -9,13 +9,14 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stackkit import Client
-from stackkit.errors import StackkitError
+from stackkit.errors import LeaseLostError, StackkitError
 from stackkit.local.folders import ServerFolder
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
 from stackkit.serving import claims
@@ -24,16 +25,21 @@ from stackkit.store import Database
 
 
 class Points:
-    """The points at which an operation can be killed: around each transaction, and around each act of the flavor."""
+    """The points at which an operation can be broken: around each transaction, and around each act of the flavor.
 
-    def __init__(self, kill_at: int) -> None:
+    At the point ``at``, counted from 1, the process sends itself a signal. One that is suspended within a transaction,
+    or while it holds a file's lock, holds up everybody else, so that those points are for SIGKILL alone.
+    """
+
+    def __init__(self, at: int, number: signal.Signals = signal.SIGKILL) -> None:
         self.passed = 0
-        self._kill_at = kill_at
+        self._at = at
+        self._number = number
 
     def reach(self) -> None:
         self.passed += 1
-        if self.passed == self._kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.passed == self._at:
+            os.kill(os.getpid(), self._number)
 
     def put_into(self, deployer: BaseModelDeployer) -> None:
         write = Database.write
@@ -43,13 +49,16 @@ class Points:
             self.reach()
             with write(database) as connection:
                 yield connection
-                self.reach()
+                if self._number is signal.SIGKILL:
+                    self.reach()
             self.reach()
 
         Database.write = around  # type: ignore[method-assign]
         for name in ("do_resolve", "do_prepare", "do_start", "do_stop", "do_delete", "do_discard"):
             setattr(deployer, name, self._around(getattr(deployer, name)))
-        for owner, name in ((claims, "write_launch"), (ServerFolder, "terminate"), (ServerFolder, "remove")):
+        if self._number is signal.SIGKILL:
+            claims.write_launch = self._around(claims.write_launch)
+        for owner, name in ((ServerFolder, "terminate"), (ServerFolder, "remove")):
             setattr(owner, name, self._around(getattr(owner, name)))
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,12 +71,22 @@ class Points:
         return around
 
 
+_ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
+
+
 def truth(client: Client, home: Path) -> None:
     """Compare what the table says after one look with what is on this machine.
 
     Raises AssertionError for a server that no row names, and for a row that says other than what is.
     """
-    services = {service.id: service for service in client.servers.find()}
+    deadline = time.monotonic() + 30
+    while True:
+        services = {service.id: service for service in client.servers.find()}
+        # what a killed process had begun may still be on its way up or down
+        if not any(service.status.state in _ON_THE_WAY for service in services.values()):
+            break
+        assert time.monotonic() < deadline, f"still on the way: {services}"
+        time.sleep(0.05)
     folders = {path.name: ServerFolder(path) for path in (home / "services").glob("*")}
     alive = {name for name, folder in folders.items() if folder.holder() is not None}
     assert alive <= set(services), f"servers that no row names: {alive - set(services)}"
@@ -77,9 +96,9 @@ def truth(client: Client, home: Path) -> None:
             assert service.id in alive, f"{service} says active, and nothing of it lives"
             assert service.predict([[0]]) in ([1], [2])
         elif state in (ServiceState.INACTIVE, ServiceState.ERROR):
-            assert service.id not in alive, f"{service} says {state.value}, and it lives"
+            assert service.id not in alive, f"{service} says {state.value}, and it lives: {service.status}"
         else:
-            assert service.id in alive, f"{service} says {state.value}, and nobody is at it"
+            raise AssertionError(f"{service} cannot be asked: {service.status.message}")
 
 
 Operation = Callable[[BaseModelDeployer, dict[str, str]], Any]
@@ -127,6 +146,16 @@ def run(home: Path, operation: str, models: dict[str, str], kill_at: int) -> Non
     deployer = deployer_of(home)
     Points(kill_at).put_into(deployer)
     OPERATIONS[operation][1](deployer, models)
+
+
+def fall_asleep(settings: Settings, name: str, models: dict[str, str], at: int) -> None:
+    """What the sleeping process does: it stops itself at a point, and exits with 3 when it was fenced afterwards."""
+    deployer = Client(settings).model_deployer("local")
+    Points(at, signal.SIGSTOP).put_into(deployer)
+    try:
+        OPERATIONS[name][1](deployer, models)
+    except LeaseLostError:
+        os._exit(3)
 
 
 def operate_at_random(home: Path, models: dict[str, str], seed: int) -> None:
