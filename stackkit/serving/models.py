@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from .payloads import Payload
+from .signature import Signature
 
 
 class Model(Protocol):
@@ -22,7 +23,7 @@ class Model(Protocol):
         """What the model calls itself, for people."""
 
     @property
-    def signature(self) -> Any:
+    def signature(self) -> Signature | None:
         """The model's own description of its inputs, None when it has none."""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ class MlflowModel:
 
     is_rowwise = False
 
-    def __init__(self, name: str, model: Any, casting: Casting) -> None:
+    def __init__(self, folder: Path, model: Any, casting: Casting) -> None:
         metadata = model.metadata
         self._model = model
         self._schema = metadata.get_input_schema()
         self._params_schema = metadata.get_params_schema()
         self._has_type_hints = metadata._is_signature_from_type_hint()
-        self.signature = _signature(metadata)
+        self.signature = _signature(metadata, mlflow_direct.read_example(folder))
         self._exact = None if casting is Casting.MLFLOW or self._has_type_hints else self.signature
-        self.name = name
+        self.name = folder.name
         self.chat_keys = _chat_keys(self._schema)
 
     def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
@@ -100,19 +101,19 @@ def load(reference: str, format_name: str, casting: Casting) -> Model:
         if error.name != "mlflow":
             raise
         raise MissingLibraryError("mlflow", format_name, "mlflow") from error
-    return MlflowModel(Path(reference).name, mlflow.pyfunc.load_model(reference), casting)
+    return MlflowModel(Path(reference), mlflow.pyfunc.load_model(reference), casting)
 
 
 def _refusal(error: Any) -> RequestError:
     return RequestError(int(error.get_http_status_code()), error.error_code, error.message)
 
 
-def _signature(metadata: Any) -> Signature | None:
+def _signature(metadata: Any, example: Any) -> Signature | None:
     """None for a signature with nested inputs; an empty one for a model without."""
     if metadata.signature is None:
-        return Signature()
+        return Signature(example=example)
     try:
-        return Signature.from_mlflow(metadata.signature.to_dict())
+        return replace(Signature.from_mlflow(metadata.signature.to_dict()), example=example)
     except SignatureError:
         return None
 
