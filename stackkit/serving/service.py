@@ -117,7 +117,7 @@ class Service:
             raise UnavailableError("The model is still loading.")
         if self._preparing is not None:
             prepared = await aside(request, self._prepare, self._preparing, data, params)
-            call = _Call(prepared, None, prepared.key if self._joins else None, prepared.rows)
+            call = _Call(prepared, None, prepared.key if self._joins and prepared.rows else None, prepared.rows)
         else:
             call = _Call(data, params, None, 1)
         try:

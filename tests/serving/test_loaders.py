@@ -187,7 +187,7 @@ from stackkit.serving.loaders import estimator_loader, onnx_loader, torch_loader
 from stackkit.serving import formats
 from stackkit.serving.scoring import decode, encode
 data, params = decode(b'{"inputs": [1]}', "application/json", ())
-assert encode(formats.load(sys.argv[1]).predict(data, params), True) == b'{"predictions": [1]}'
+assert encode(formats.load(sys.argv[1]).predict(data, params), "application/json", True) == b'{"predictions": [1]}'
 heavy = {"numpy", "pandas", "mlflow", "sklearn", "torch", "onnxruntime"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
@@ -306,6 +306,23 @@ def test_a_graph_with_one_input(graphs: Path, serve: Any, call: Call, body: Any)
 def test_a_graph_with_named_inputs_and_several_outputs(graphs: Path, serve: Any, call: Call, body: Any) -> None:
     expected = {"predictions": {"sum": [[3.0], [7.0]], "same": [[2], [4]]}}
     assert call(serve(graphs / "two.onnx"), body=body).content == expected
+
+
+def test_a_graph_with_a_free_first_axis_answers_several_requests_at_once(graphs: Path) -> None:
+    from stackkit.serving.batching import split
+    from stackkit.serving.payloads import Payload, Shape
+
+    model: Any = formats.load(str(graphs / "two.onnx"))
+    assert model.is_rowwise
+    rows = [[{"a": 1, "b": 2}], [{"a": 3, "b": 4}, {"a": 5, "b": 6}]]
+    prepared = [model.prepare(Payload(Shape.RECORDS, each), None) for each in rows]
+    assert prepared[0].key == prepared[1].key
+    parts = split(model.predict_prepared(prepared), [each.rows for each in prepared])
+    for each, part in zip(prepared, parts, strict=True):
+        alone = model.predict_prepared([each])
+        assert {name: values.tolist() for name, values in part.items()} == {
+            name: values.tolist() for name, values in alone.items()
+        }
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..batching import join, rows_and_key
 from ..errors import InvalidInputError, MissingLibraryError, ModelLoadError
+from ..models import PreparedInput
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_rows
 from ..signature import Casting
 
@@ -40,11 +42,21 @@ class OnnxModel:
         self._session = session
         self._refusal = refusal
         self._inputs = {declared.name: declared for declared in session.get_inputs()}
+        # a graph that was exported with a free first axis was meant for any number of rows
+        axes = [declared.shape[0] if declared.shape else 1 for declared in self._inputs.values()]
+        self.is_rowwise = not any(isinstance(axis, int) for axis in axes)
         self._outputs = [output.name for output in session.get_outputs()]
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        return self.predict_prepared([self.prepare(data, params)])
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        feed = self._feed(data)
+        return PreparedInput(feed, *rows_and_key(feed))
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
         try:
-            outputs = self._session.run(None, self._feed(data))
+            outputs = self._session.run(None, join([each.value for each in inputs]))
         except self._refusal as error:
             raise InvalidInputError(f"The model refused the input: {error}") from error
         return outputs[0] if len(outputs) == 1 else dict(zip(self._outputs, outputs, strict=True))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..batching import join, rows_and_key
 from ..errors import ModelLoadError
 from ..formats import python_reference
+from ..models import PreparedInput
 from ..payloads import CHAT_KEYS, Payload, Shape, to_frame
 from ..signature import Casting
 
@@ -25,14 +27,23 @@ class PythonModel:
 
     signature = None
     chat_keys = CHAT_KEYS
+    is_rowwise = False
 
     def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
         self.name = name
         self._function = function
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        is_plain = data.shape in (Shape.INPUTS, Shape.INSTANCES, Shape.WHOLE)
-        return self._function(data.value if is_plain else to_frame(data))
+        return self.predict_prepared([self.prepare(data, params)])
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        if data.shape is Shape.WHOLE:
+            return PreparedInput(data.value, 1, None)
+        value = data.value if data.shape in (Shape.INPUTS, Shape.INSTANCES) else to_frame(data)
+        return PreparedInput(value, *rows_and_key(value))
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
+        return self._function(join([each.value for each in inputs]))
 
 
 def load(reference: str, _: str, _casting: Casting) -> PythonModel:
