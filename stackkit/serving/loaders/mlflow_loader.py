@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class MlflowModel:
         self._exact = None if casting is Casting.MLFLOW or self._has_type_hints else self.signature
         self.name = folder.name
         self.chat_keys = _chat_keys(self._schema)
+        self.can_stream = bool(metadata.flavors.get("python_function", {}).get("streamable"))
 
     def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
         if data.shape is Shape.WHOLE:
@@ -50,18 +52,30 @@ class MlflowModel:
         return inputs.unchanged(value, params)
 
     def predict_prepared(self, prepared: Sequence[PreparedInput]) -> Any:
+        value, params = inputs.join(prepared)
+        with self._refusals(value):
+            return self._model.predict(value, params=params)
+
+    def stream(self, data: Payload, params: Mapping[str, Any] | None) -> Iterator[Any]:
+        """MLflow streams the answer to one row; it refuses more."""
+        value, params = inputs.join([self.prepare(data, params)])
+        with self._refusals(value):
+            yield from self._model.predict_stream(value, params=params)
+
+    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        return self.predict_prepared([self.prepare(data, params)])
+
+    @contextmanager
+    def _refusals(self, value: Any) -> Iterator[None]:
+        """Around a call with ``value``: turns MLflow's errors into ours."""
         from mlflow.exceptions import MlflowException
 
-        value, params = inputs.join(prepared)
         try:
-            return self._model.predict(value, params=params)
+            yield
         except MlflowException as error:
             if "Failed to enforce schema" in error.message:
                 raise InvalidInputError(self._misfit(value)) from error
             raise _refusal(error) from error
-
-    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        return self.predict_prepared([self.prepare(data, params)])
 
     def _split(self, content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A chat request's data, and those of its keys that are the model's parameters."""

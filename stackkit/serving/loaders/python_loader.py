@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..batching import join, rows_and_key
-from ..errors import ModelLoadError
+from ..errors import InvalidInputError, ModelLoadError
 from ..formats import python_reference
 from ..models import PreparedInput
 from ..payloads import CHAT_KEYS, Payload, Shape, to_frame
@@ -23,15 +23,20 @@ class PythonModel:
     """Calls a function with what JSON held, or with a data frame where the caller sent a table.
 
     A chat request reaches it whole. ``params`` are not passed on: a function that wants them names them in its input.
+    ``stream`` takes the same and yields chunks; None for a model that cannot.
     """
 
     signature = None
     chat_keys = CHAT_KEYS
     is_rowwise = False
 
-    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, name: str, function: Callable[[Any], Any], stream: Callable[[Any], Iterable[Any]] | None = None
+    ) -> None:
         self.name = name
+        self.can_stream = stream is not None
         self._function = function
+        self._stream = stream
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
         return self.predict_prepared([self.prepare(data, params)])
@@ -44,6 +49,11 @@ class PythonModel:
 
     def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
         return self._function(join([each.value for each in inputs]))
+
+    def stream(self, data: Payload, params: Mapping[str, Any] | None) -> Iterable[Any]:
+        if self._stream is None:
+            raise InvalidInputError("This model answers at once alone.")
+        return self._stream(self.prepare(data, params).value)
 
 
 def load(reference: str, _: str, _casting: Casting) -> PythonModel:
@@ -61,7 +71,8 @@ def load(reference: str, _: str, _casting: Casting) -> PythonModel:
     predict = getattr(target, "predict", target)
     if not callable(predict):
         raise ModelLoadError(f"{reference} can be neither called nor asked to predict")
-    return PythonModel(attribute, predict)
+    stream = getattr(target, "predict_stream", None)
+    return PythonModel(attribute, predict, stream if callable(stream) else None)
 
 
 def _import_file(path: Path) -> ModuleType:
