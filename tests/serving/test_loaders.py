@@ -341,6 +341,25 @@ def test_what_a_graph_cannot_take_is_400(
     assert (reply.status, message in reply.content["message"]) == (400, True), reply.content
 
 
+def test_a_graph_describes_itself_to_v2_clients(graphs: Path, serve: Any, call: Call) -> None:
+    app = serve(graphs / "two.onnx")
+    assert call(app, "/v2/models/model", method="GET").content["inputs"] == [
+        {"name": "a", "datatype": "FP32", "shape": [-1, 1]},
+        {"name": "b", "datatype": "INT64", "shape": [-1, 1]},
+    ]
+    given = [
+        {"name": "a", "datatype": "FP32", "shape": [2, 1], "data": [1, 3]},
+        {"name": "b", "datatype": "INT64", "shape": [2], "data": [2, 4]},
+    ]
+    assert call(app, "/v2/models/model/infer", {"inputs": given}).content["outputs"] == [
+        {"name": "sum", "datatype": "FP32", "shape": [2, 1], "data": [3.0, 7.0]},
+        {"name": "same", "datatype": "INT64", "shape": [2, 1], "data": [2, 4]},
+    ]
+    whole = {"name": "anything", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    reply = call(serve(graphs / "one.onnx"), "/v2/models/model/infer", {"inputs": [whole]})
+    assert reply.content["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}]
+
+
 def test_a_file_that_is_no_graph(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelLoadError, match="cannot be loaded by onnxruntime"):
