@@ -79,8 +79,11 @@ def litserve(programs: Path, _: Path, port: int, __: Path) -> Sequence[str]:
 PEERS = (
     Peer("stackkit", [f"{HERE.parent}[mlflow,sklearn]"], stackkit),
     Peer("mlflow", LIBRARIES, mlflow),
-    Peer("mlserver", ["mlserver", "mlserver-mlflow", "scikit-learn"], mlserver, "/v2/models/model/ready"),
-    Peer("bentoml", ["bentoml", *LIBRARIES], bentoml, "/readyz", {"rows": [dict(zip(*ROW.values(), strict=False))]}),
+    # it asks for the current event loop where there is none, which later uvloops refuse
+    Peer(
+        "mlserver", ["mlserver", "mlserver-mlflow", "scikit-learn", "uvloop<0.22"], mlserver, "/v2/models/model/ready"
+    ),
+    Peer("bentoml", ["bentoml", *LIBRARIES], bentoml, "/readyz", {"rows": ROW["data"]}),
     Peer("litserve", ["litserve", *LIBRARIES], litserve, "/health"),
 )
 

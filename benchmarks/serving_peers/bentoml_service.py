@@ -16,5 +16,5 @@ class Predictor:
         self.model = mlflow.pyfunc.load_model(os.environ["MODEL"])
 
     @bentoml.api(batchable=True, max_batch_size=64, route="/invocations")
-    def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        return self.model.predict(rows)
+    def predict(self, rows: np.ndarray) -> np.ndarray:  # a frame is not batched: it fails on its shape
+        return self.model.predict(pd.DataFrame(rows, columns=["a", "b", "c", "d"]))

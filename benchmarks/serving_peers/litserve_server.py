@@ -15,7 +15,7 @@ class Predictor(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.model = mlflow.pyfunc.load_model(os.environ["MODEL"])
 
-    def decode_request(self, request: Any) -> pd.DataFrame:
+    def decode_request(self, request) -> pd.DataFrame:  # type: ignore[no-untyped-def]  # LitServe reads annotations
         return pd.DataFrame(**request["dataframe_split"])
 
     def batch(self, inputs: list[pd.DataFrame]) -> pd.DataFrame:
