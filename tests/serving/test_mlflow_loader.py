@@ -222,6 +222,13 @@ def test_a_supervised_server_serves_it(models: Path, start_server: Callable[...,
     assert reply.content == {"predictions": pytest.approx([4.0])}
 
 
+def test_a_supervised_server_casts_as_it_was_told_to(models: Path, start_server: Callable[..., Any]) -> None:
+    server = start_server(str(models / "lossy"), casting="mlflow", model_name="-odd name")
+    server.wait_ready()
+    assert server.request("/invocations", {"inputs": {"n": [1.5], "raw": ["aGk="]}}).status == 200
+    assert server.request("/v2/models/-odd%20name").content["name"] == "-odd name"
+
+
 def test_casting_as_mlflow_does_on_request(
     models: Path, serve_model: Callable[..., App], call: Callable[..., Any]
 ) -> None:
