@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate, pairwise
 from typing import Any
@@ -21,6 +21,43 @@ class Batching(StrEnum):
 
 class UnevenPredictionsError(Exception):
     """The model did not return one prediction for each row."""
+
+
+def rows_and_key(value: Any) -> tuple[int, Hashable]:
+    """How many rows a model's input has, and the key that all inputs have which may be joined with it; None for none.
+
+    Lists, arrays, frames, and mappings of arrays with one number of rows can be joined.
+    """
+    if isinstance(value, list):
+        return len(value), "list"
+    if isinstance(value, Mapping):
+        parts = {name: rows_and_key(part) for name, part in value.items()}
+        if len({rows for rows, _ in parts.values()}) != 1 or any(key is None for _, key in parts.values()):
+            return 1, None
+        return next(iter(parts.values()))[0], tuple((name, key) for name, (_, key) in parts.items())
+    if not _is_sequence(value):
+        return 1, None
+    if hasattr(value, "columns"):
+        return len(value), (*value.columns, *map(str, value.dtypes))
+    return len(value), (value.dtype.str, value.shape[1:])
+
+
+def join(values: Sequence[Any]) -> Any:
+    """Inputs of equal keys as one input, the rows of one below those of the other."""
+    first = values[0]
+    if len(values) == 1:
+        return first
+    if isinstance(first, list):
+        return [row for value in values for row in value]
+    if isinstance(first, Mapping):
+        return {name: join([value[name] for value in values]) for name in first}
+    if hasattr(first, "columns"):
+        import pandas as pd
+
+        return pd.concat(values, ignore_index=True)
+    import numpy as np
+
+    return np.concatenate(values)
 
 
 def split(predictions: Any, rows: Sequence[int]) -> list[Any]:

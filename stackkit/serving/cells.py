@@ -31,7 +31,7 @@ DTYPES = {
 """How a frame holds each type. How it holds text depends on pandas' version: see ``tables``."""
 
 _RANGES = {DataType.INTEGER: (-(2**31), 2**31 - 1), DataType.LONG: (-(2**63), 2**63 - 1)}
-_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _NONE = type(None)
 
 
@@ -96,7 +96,7 @@ def _cast_numbers(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
     with np.errstate(invalid="ignore", over="ignore"):
         result = values.astype(target)
     if target.kind == "f":
-        unfit = np.isinf(result) & np.isfinite(values)
+        unfit = np.isfinite(values) & (np.abs(values) > np.finfo(target).max)
     else:
         unfit = result != values
         if values.dtype.kind == "f" and target.kind == "i":
@@ -131,7 +131,10 @@ def _to_dates(values: Sequence[Any]) -> Any:
 
     kinds = set(map(type, values))
     if kinds <= {str, _NONE}:
-        dates = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
+        given = pd.Series(values, dtype=object)
+        dates = pd.to_datetime(given, format="ISO8601", utc=True)
+        if (dates.isna() & given.notna()).any():  # pandas takes some text for missing dates, the empty one too
+            raise ValueError
     elif kinds <= {int, _NONE}:
         dates = pd.Series([np.datetime64("NaT" if value is None else value, "ns") for value in values])
     elif kinds <= {pd.Timestamp, _NONE}:
@@ -165,7 +168,7 @@ def _to_float(value: Any) -> float:
 
 def _to_float32(value: Any) -> float:
     number = _to_float(value)
-    if math.isfinite(number) and abs(number) > _LARGEST_FLOAT32:
+    if math.isfinite(number) and abs(number) > LARGEST_FLOAT32:
         raise _UnfitError("it is too large")
     return number
 

@@ -101,7 +101,7 @@ class Dispatcher(Generic[Work, Outcome]):
 
         Cancelling drops work that still waits; work that has begun goes on to its end, unheard.
         """
-        entry = _Entry[Work, Outcome](work, asyncio.get_running_loop().create_future())
+        entry: _Entry[Work, Outcome] = _Entry(work, asyncio.get_running_loop().create_future())
         with self._arrived:
             if self._is_abandoned:
                 raise AbandonedError

@@ -13,6 +13,8 @@ PARQUET = "application/vnd.apache.parquet"
 MEDIA_TYPES = (JSON, *CSV_TYPES, PARQUET, *JSON_LINES_TYPES)
 """What a request's body may be."""
 
+EVENT_STREAM = "text/event-stream"
+
 REPLY_TYPES = (JSON, *CSV_TYPES, *JSON_LINES_TYPES)
 """What a reply's body may be, in the order of our own preference."""
 
@@ -31,8 +33,8 @@ def media_type(header: str | None) -> str:
     return name
 
 
-def reply_type(accept: str | None) -> str:
-    """The one of REPLY_TYPES that the caller likes best.
+def reply_type(accept: str | None, *, can_stream: bool = False) -> str:
+    """The one of REPLY_TYPES that the caller likes best, or EVENT_STREAM where it is named and ``can_stream``.
 
     JSON when nothing or nothing known is asked for: MLflow's server never looks at Accept, and its clients may send
     anything.
@@ -40,6 +42,8 @@ def reply_type(accept: str | None) -> str:
     if accept is None or accept == "*/*":
         return JSON
     wishes = dict(map(_wish, accept.split(",")))
+    if can_stream and wishes.get(EVENT_STREAM, 0) >= max(wishes.values()):
+        return EVENT_STREAM
     best = max(REPLY_TYPES, key=lambda kind: _quality(kind, wishes))
     return best if _quality(best, wishes) > 0 else JSON
 

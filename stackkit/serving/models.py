@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from .payloads import Payload
+from .signature import Signature
 
 
 class Model(Protocol):
@@ -22,7 +23,7 @@ class Model(Protocol):
         """What the model calls itself, for people."""
 
     @property
-    def signature(self) -> Any:
+    def signature(self) -> Signature | None:
         """The model's own description of its inputs, None when it has none."""
 
     @property
@@ -31,6 +32,18 @@ class Model(Protocol):
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
         """Build the input that the model wants from ``data``, and call it."""
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that can answer in chunks."""
+
+    can_stream: bool
+
+    def stream(self, data: Payload, params: Mapping[str, Any] | None) -> Iterable[Any]:
+        """The chunks of one prediction, each of which ``replies.encode`` can write; raises as ``predict``. Called, and
+        iterated over, where ``predict`` is. Not to be called unless ``can_stream``.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import metrics, scoring, v2
+from . import metrics, openapi, scoring, v2
 from .routing import RouteTable
 from .service import Service
 
 
 def tables(service: Service) -> list[RouteTable]:
     """The routes of every protocol, answered by ``service``."""
-    return [scoring.routes(service), v2.routes(service), metrics.routes(service.metrics)]
+    return [scoring.routes(service), v2.routes(service), openapi.routes(service), metrics.routes(service.metrics)]

@@ -9,10 +9,12 @@ from typing import Any
 
 from . import __version__, payloads, replies
 from .errors import BadRequestError, ModelFailedError, RequestError
-from .media_types import CSV_TYPES, JSON, JSON_LINES_TYPES, PARQUET, is_gzipped, media_type, reply_type
+from .media_types import CSV_TYPES, EVENT_STREAM, JSON, JSON_LINES_TYPES, PARQUET, is_gzipped, media_type, reply_type
+from .models import StreamingModel
 from .payloads import Payload, Shape
 from .routing import Request, Response, RouteTable
 from .service import Service, aside
+from .streaming import stream
 
 
 def routes(service: Service) -> RouteTable:
@@ -27,13 +29,16 @@ def routes(service: Service) -> RouteTable:
 
     async def invocations(request: Request) -> Response:
         kind = media_type(request.headers.get("content-type"))
-        wanted = reply_type(request.headers.get("accept"))
         is_compressed = is_gzipped(request.headers.get("content-encoding"))
         model = service.model
+        streaming = model if isinstance(model, StreamingModel) and model.can_stream else None
+        wanted = reply_type(request.headers.get("accept"), can_stream=streaming is not None)
         body = await request.body()
         if is_compressed:
             body = await aside(request, gunzip, body, request.max_body)
         data, params = await aside(request, decode, body, kind, model.chat_keys)
+        if streaming is not None and (wanted == EVENT_STREAM or asks_for_stream(data)):
+            return await stream(service, streaming, request, data, params)
         predictions = await service.predict(request, data, params)
         body = await aside(request, encode, predictions, wanted, data.shape is not Shape.WHOLE)
         return Response(200, body, wanted)
@@ -60,6 +65,11 @@ def decode(body: bytes, media_type: str, chat_keys: Collection[str]) -> tuple[Pa
     if media_type in JSON_LINES_TYPES:
         return payloads.decode_json_lines(body), None
     return Payload(Shape.PARQUET if media_type == PARQUET else Shape.CSV, body), None
+
+
+def asks_for_stream(data: Payload) -> bool:
+    """Whether a chat request has ``"stream": true``."""
+    return data.shape is Shape.WHOLE and data.value.get("stream") is True
 
 
 def encode(predictions: Any, media_type: str, wrapped: bool) -> bytes:

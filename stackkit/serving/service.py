@@ -22,6 +22,9 @@ QUEUE_CAPACITY = 256
 _LARGE = 16 * 1024
 """Bytes of a body whose reading takes longer than waking another thread does, some 0.1 ms."""
 
+_RETRY = 0.05
+"""Seconds after which what is begun asks again for room in the queue."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -47,6 +50,15 @@ class _Call:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Some other function of the model's for its thread to call."""
+
+    function: Callable[[], Any]
+    key: None = None
+    rows: int = 1
+
+
 class Service:
     """Predictions from one model, which clients call ``name``. ``max_batch_size`` is in rows: larger inputs are
     predicted alone.
@@ -70,7 +82,7 @@ class Service:
         self._model: Model | None = None
         self._preparing: PreparingModel | None = None
         self._joins = False
-        self._dispatcher: Dispatcher[_Call, Any] | None = None
+        self._dispatcher: Dispatcher[_Call | _Step, Any] | None = None
 
     def serve(self, model: Model) -> None:
         """Answer with this model from now on. May be called from any thread."""
@@ -117,23 +129,40 @@ class Service:
             raise UnavailableError("The model is still loading.")
         if self._preparing is not None:
             prepared = await aside(request, self._prepare, self._preparing, data, params)
-            call = _Call(prepared, None, prepared.key if self._joins else None, prepared.rows)
+            call = _Call(prepared, None, prepared.key if self._joins and prepared.rows else None, prepared.rows)
         else:
             call = _Call(data, params, None, 1)
-        try:
+        with _refusals():
             done = await dispatcher.submit(call)
-        except QueueFullError:
-            raise UnavailableError("Too many requests are waiting for the model.") from None
-        except AbandonedError:
-            raise UnavailableError("The model hangs and is about to be replaced.") from None
         request.batch_size = done.batch_rows
         return done.outcome
+
+    async def run(self, function: Callable[[], Result], *, is_begun: bool = False) -> Result:
+        """Call ``function`` on the model's thread. Raises as ``predict``; a further step of what ``is_begun`` waits
+        however many requests do.
+        """
+        self.check_ready()
+        assert self._dispatcher is not None  # noqa: S101 - it is ready
+        with _refusals():
+            while True:
+                try:
+                    result: Result = (await self._dispatcher.submit(_Step(function))).outcome
+                except QueueFullError:
+                    if not is_begun:
+                        raise
+                    await asyncio.sleep(_RETRY)
+                else:
+                    return result
 
     def _prepare(self, model: PreparingModel, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
         with _blame():
             return model.prepare(data, params)
 
-    def _run(self, calls: Sequence[_Call]) -> list[Any]:
+    def _run(self, works: Sequence[_Call | _Step]) -> list[Any]:
+        calls = [work for work in works if isinstance(work, _Call)]
+        if not calls:
+            with _blame():
+                return [work.function() for work in works if isinstance(work, _Step)]
         self._batch_rows.observe(sum(call.rows for call in calls))
         with _blame():
             return self._predict(calls)
@@ -144,6 +173,17 @@ class Service:
             return [self.model.predict(call.data, call.params) for call in calls if isinstance(call.data, Payload)]
         predictions = self._preparing.predict_prepared(inputs)
         return [predictions] if len(inputs) == 1 else split(predictions, [each.rows for each in inputs])
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Around work for the model's thread: says that it was not even begun."""
+    try:
+        yield
+    except QueueFullError:
+        raise UnavailableError("Too many requests are waiting for the model.") from None
+    except AbandonedError:
+        raise UnavailableError("The model hangs and is about to be replaced.") from None
 
 
 @contextlib.contextmanager

@@ -77,11 +77,14 @@ class Param:
 
 @dataclass(frozen=True)
 class Signature:
-    """Each part is None when the model does not say. Columns and tensors are never mixed."""
+    """Each part is None when the model does not say. Columns and tensors are never mixed. ``example`` is the body of a
+    scoring request that the model was saved with.
+    """
 
     inputs: tuple[Column, ...] | tuple[Tensor, ...] | None = None
     outputs: tuple[Column, ...] | tuple[Tensor, ...] | None = None
     params: tuple[Param, ...] | None = None
+    example: Any = None
 
     @classmethod
     def from_mlflow(cls, values: Mapping[str, Any]) -> Signature:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from .bounds import HEARTBEAT, LINGER, stuck_after
 from .claims import ClaimError, FailedUpdate, Launch, Phase, ServerState, WorkerPhase, WorkerState
-from .listening import ListenError, listen, url_host
+from .listening import ListenError, is_loopback, listen, url_host
 from .logs import LogWriter
 from .metrics import RESTARTS, Memory, Metrics, reset_gauges
 from .worker_process import WorkerProcess
@@ -151,6 +151,8 @@ class Supervisor:
         if self._phase is Phase.LOADING and all(slot.was_ready for slot in self._slots):
             scheme = "https" if self._launch.certfile else "http"
             logger.info("serving at %s://%s:%d", scheme, url_host(self._launch.host), self._port)
+            if not is_loopback(self._launch.host) and self._launch.token_file is None:
+                logger.warning("whoever reaches %s may use the model: --token-file asks for a token", self._launch.host)
             self._enter(Phase.READY)
         if self._update is not None:
             if all(slot.coming is not None and slot.coming.phase is WorkerPhase.READY for slot in self._slots):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .cells import DTYPES, cast
 from .errors import BadRequestError, InvalidInputError
 from .payloads import to_array
-from .signature import Tensor
+from .signature import Column, DataType, Tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +57,8 @@ def _cast(values: Any, target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any,
         if target.kind == "U" and given.dtype.kind == "O":
             raise _lossy(tensor, 0, "text")
         return given.astype(target)
-    if given.dtype.kind not in "biuf":
-        if target.kind == "b" and given.size:
-            raise _lossy(tensor, 0, "a boolean")
-        return to_array(values, target)
+    if given.dtype.kind in "OU":
+        given = _from_objects(np.array(values, dtype=object), target, tensor)
     with np.errstate(invalid="ignore", over="ignore"):
         result = given.astype(target)
     lossy = _is_lossy(given, result)
@@ -69,11 +68,28 @@ def _cast(values: Any, target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any,
     return result
 
 
+def _from_objects(objects: np.ndarray[Any, Any], target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Numbers among text and null, taken as a column of them would be."""
+    import numpy as np
+
+    column = Column({"b": DataType.BOOLEAN, "f": DataType.DOUBLE, "c": DataType.DOUBLE}.get(target.kind, DataType.LONG))
+    result = np.empty(objects.shape, dtype=DTYPES[column.type])
+    for row, values in enumerate(objects if objects.ndim else [objects]):
+        try:
+            cells = cast(np.ravel(values).tolist(), column, as_text=False)
+        except BadRequestError:
+            raise _lossy(tensor, row, target.name) from None
+        result[row if objects.ndim else ...] = np.reshape(cells, np.shape(values))
+    return result
+
+
 def _is_lossy(given: np.ndarray[Any, Any], result: np.ndarray[Any, Any]) -> Any:
     import numpy as np
 
-    if result.dtype.kind in "fc":
-        return np.isfinite(given) & ~np.isfinite(result)
+    if result.dtype.kind == "f":
+        return np.isfinite(given) & (np.abs(given) > np.finfo(result.dtype).max)
+    if result.dtype.kind == "c":
+        return np.zeros(given.shape, dtype=bool)
     lossy = given != result
     if given.dtype.kind == "f" and result.dtype.kind in "iu":
         # beyond it, what stands here may already differ from the integer that was sent
@@ -83,7 +99,7 @@ def _is_lossy(given: np.ndarray[Any, Any], result: np.ndarray[Any, Any]) -> Any:
 
 def _lossy(tensor: Tensor, row: int, kind: str) -> BadRequestError:
     where = "" if tensor.name is None else f" of {tensor.name}"
-    return BadRequestError(f"A value in row {row}{where} cannot be {kind} without losing something.")
+    return BadRequestError(f"A value in row {row}{where} is not of type {kind}, and cannot be cast without loss.")
 
 
 def _product(shape: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stackkit.serving.app import App
-from stackkit.serving.batching import Batching, UnevenPredictionsError, split
+from stackkit.serving.batching import Batching, UnevenPredictionsError, join, rows_and_key, split
 from stackkit.serving.errors import InvalidInputError
 from stackkit.serving.models import PreparedInput
 from stackkit.serving.payloads import Payload
@@ -43,6 +43,52 @@ def test_a_frame_is_cut_by_rows() -> None:
 def test_what_has_not_one_prediction_a_row_is_refused(predictions: Any) -> None:
     with pytest.raises(UnevenPredictionsError):
         split(predictions, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "joined"),
+    [
+        ([[1], [2, 3]], [1, 2], [1, 2, 3]),
+        ([np.array([[1.0]]), np.array([[2.0], [3.0]])], [1, 2], np.array([[1.0], [2.0], [3.0]])),
+        ([{"a": np.array([1]), "b": np.array([2])}, {"a": np.array([3]), "b": np.array([4])}], [1, 1], None),
+        ([{"a": [1], "b": [2]}, {"a": [3], "b": [4]}], [1, 1], {"a": [1, 3], "b": [2, 4]}),
+        ([pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})], [1, 1], pd.DataFrame({"a": [1, 2]})),
+    ],
+)
+def test_inputs_of_one_key_are_joined(values: list[Any], rows: list[int], joined: Any) -> None:
+    described = [rows_and_key(value) for value in values]
+    assert [count for count, _ in described] == rows
+    assert len({key for _, key in described}) == 1
+    assert described[0][1] is not None
+    result = join(values)
+    if isinstance(joined, np.ndarray):
+        assert (result == joined).all()
+    elif isinstance(joined, pd.DataFrame):
+        pd.testing.assert_frame_equal(result, joined)
+    elif joined is not None:
+        assert result == joined
+    else:
+        assert {name: column.tolist() for name, column in result.items()} == {"a": [1, 3], "b": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.array([1]), np.array([1.0])),
+        (np.zeros((1, 2)), np.zeros((1, 3))),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": ["x"]})),
+        ({"a": np.zeros(1)}, {"b": np.zeros(1)}),
+        ([1], np.array([1])),
+    ],
+)
+def test_inputs_that_differ_have_other_keys(one: Any, other: Any) -> None:
+    assert rows_and_key(one)[1] != rows_and_key(other)[1]
+
+
+@pytest.mark.parametrize("value", [1, "text", None, np.array(1), {"a": [1], "b": [1, 2]}, {"a": 1}, {}])
+def test_some_inputs_are_never_joined(value: Any) -> None:
+    assert rows_and_key(value) == (1, None)
 
 
 class Summing:
@@ -108,7 +154,7 @@ def answers(app: App, model: Summing, bodies: Sequence[object]) -> list[tuple[in
 def test_requests_that_wait_are_one_call_and_each_gets_its_own_rows(serve_model: Callable[..., App]) -> None:
     model = Summing()
     replies = answers(serve_model(model), model, [{"inputs": [1]}, {"inputs": [2, 3]}, {"inputs": []}, {"inputs": [4]}])
-    assert model.calls == [[0], [1, 2, 3, 4]]
+    assert model.calls == [[0], [1, 2, 3, 4], []]  # what has no rows may be an error, and is tried alone
     assert [content["predictions"] for _, content in replies] == [[2], [4, 6], [], [8]]
 
 

@@ -58,6 +58,8 @@ def test_what_loses_nothing_is_cast(kind: str, values: list[Any], expected: list
         ("binary", "abc", "it is text that is not base64"),
         ("binary", None, "it is null"),
         ("datetime", "not a date", "it is not a date in ISO 8601"),
+        ("datetime", "", "it is not a date in ISO 8601"),
+        ("datetime", "NaT", "it is not a date in ISO 8601"),
         ("datetime", "01/02/2024", "it is not a date in ISO 8601"),
         ("datetime", "9999-01-01", "it is not a date in ISO 8601"),
         ("datetime", 1.5, "it is not a date in ISO 8601"),

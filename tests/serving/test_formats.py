@@ -125,3 +125,13 @@ beyond = sorted(name for name in ours if not name.startswith("stackkit.serving")
 assert not beyond, beyond
 """
     subprocess.run([sys.executable, "-P", "-c", script], check=True)
+
+
+def test_the_name_that_clients_call_a_model_by(tmp_path: Path) -> None:
+    (tmp_path / "churn.v2").mkdir()
+    (tmp_path / "churn.joblib").touch()
+    (tmp_path / "code.py").touch()
+    assert formats.default_name(str(tmp_path / "churn.v2")) == "churn.v2"
+    assert formats.default_name(str(tmp_path / "churn.joblib")) == "churn"
+    assert formats.default_name(f"{tmp_path / 'code.py'}:Model.predict") == "predict"
+    assert formats.default_name("/") == "model"

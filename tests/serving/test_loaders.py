@@ -187,7 +187,7 @@ from stackkit.serving.loaders import estimator_loader, onnx_loader, torch_loader
 from stackkit.serving import formats
 from stackkit.serving.scoring import decode, encode
 data, params = decode(b'{"inputs": [1]}', "application/json", ())
-assert encode(formats.load(sys.argv[1]).predict(data, params), True) == b'{"predictions": [1]}'
+assert encode(formats.load(sys.argv[1]).predict(data, params), "application/json", True) == b'{"predictions": [1]}'
 heavy = {"numpy", "pandas", "mlflow", "sklearn", "torch", "onnxruntime"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
@@ -308,6 +308,23 @@ def test_a_graph_with_named_inputs_and_several_outputs(graphs: Path, serve: Any,
     assert call(serve(graphs / "two.onnx"), body=body).content == expected
 
 
+def test_a_graph_with_a_free_first_axis_answers_several_requests_at_once(graphs: Path) -> None:
+    from stackkit.serving.batching import split
+    from stackkit.serving.payloads import Payload, Shape
+
+    model: Any = formats.load(str(graphs / "two.onnx"))
+    assert model.is_rowwise
+    rows = [[{"a": 1, "b": 2}], [{"a": 3, "b": 4}, {"a": 5, "b": 6}]]
+    prepared = [model.prepare(Payload(Shape.RECORDS, each), None) for each in rows]
+    assert prepared[0].key == prepared[1].key
+    parts = split(model.predict_prepared(prepared), [each.rows for each in prepared])
+    for each, part in zip(prepared, parts, strict=True):
+        alone = model.predict_prepared([each])
+        assert {name: values.tolist() for name, values in part.items()} == {
+            name: values.tolist() for name, values in alone.items()
+        }
+
+
 @pytest.mark.parametrize(
     ("name", "body", "message"),
     [
@@ -322,6 +339,25 @@ def test_what_a_graph_cannot_take_is_400(
 ) -> None:
     reply = call(serve(graphs / f"{name}.onnx"), body=body)
     assert (reply.status, message in reply.content["message"]) == (400, True), reply.content
+
+
+def test_a_graph_describes_itself_to_v2_clients(graphs: Path, serve: Any, call: Call) -> None:
+    app = serve(graphs / "two.onnx")
+    assert call(app, "/v2/models/model", method="GET").content["inputs"] == [
+        {"name": "a", "datatype": "FP32", "shape": [-1, 1]},
+        {"name": "b", "datatype": "INT64", "shape": [-1, 1]},
+    ]
+    given = [
+        {"name": "a", "datatype": "FP32", "shape": [2, 1], "data": [1, 3]},
+        {"name": "b", "datatype": "INT64", "shape": [2], "data": [2, 4]},
+    ]
+    assert call(app, "/v2/models/model/infer", {"inputs": given}).content["outputs"] == [
+        {"name": "sum", "datatype": "FP32", "shape": [2, 1], "data": [3.0, 7.0]},
+        {"name": "same", "datatype": "INT64", "shape": [2, 1], "data": [2, 4]},
+    ]
+    whole = {"name": "anything", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    reply = call(serve(graphs / "one.onnx"), "/v2/models/model/infer", {"inputs": [whole]})
+    assert reply.content["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}]
 
 
 def test_a_file_that_is_no_graph(tmp_path: Path) -> None:

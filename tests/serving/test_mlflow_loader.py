@@ -10,7 +10,9 @@ import pytest
 
 from stackkit.serving import formats
 from stackkit.serving.app import App
-from stackkit.serving.errors import MissingLibraryError
+from stackkit.serving.errors import InvalidInputError, MissingLibraryError
+from stackkit.serving.models import StreamingModel
+from stackkit.serving.payloads import Payload, Shape
 from stackkit.serving.signature import Casting
 
 CASES = json.loads(Path(__file__).with_name("requests.json").read_text())
@@ -28,14 +30,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'tracking.db'}")
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         _save_models(folder)
+        _save_functions(folder)
     return folder
 
 
 def _save_models(folder: Path) -> None:
     import mlflow
     import pandas as pd
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.models import infer_signature
     from sklearn.linear_model import LinearRegression
 
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [0.0, 1.0, 0.0, 2.0]})
@@ -54,6 +56,12 @@ def _save_models(folder: Path) -> None:
     save("sk_named", LinearRegression().fit(frame, target), infer_signature(frame, target))
     save("sk_nosig", LinearRegression().fit(array, target), None)
     save("sk_tensor", LinearRegression().fit(array, target), infer_signature(array, target.to_numpy()))
+
+
+def _save_functions(folder: Path) -> None:
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     class Tuned(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -77,6 +85,16 @@ def _save_models(folder: Path) -> None:
 
     nested = ModelSignature(inputs=Schema([ColSpec(Array(DataType.long), "x")]))
     mlflow.pyfunc.save_model(folder / "nested", python_model=Sums(), signature=nested, pip_requirements=["mlflow"])
+
+    class Talker(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            return "whole"
+
+        def predict_stream(self, context, model_input, params=None):
+            yield from model_input["prompt"].split()
+
+    prompt = ModelSignature(inputs=Schema([ColSpec("string", "prompt")]))
+    mlflow.pyfunc.save_model(folder / "talker", python_model=Talker(), signature=prompt, pip_requirements=["mlflow"])
 
     class Odd(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -204,6 +222,13 @@ def test_a_supervised_server_serves_it(models: Path, start_server: Callable[...,
     assert reply.content == {"predictions": pytest.approx([4.0])}
 
 
+def test_a_supervised_server_casts_as_it_was_told_to(models: Path, start_server: Callable[..., Any]) -> None:
+    server = start_server(str(models / "lossy"), casting="mlflow", model_name="-odd name")
+    server.wait_ready()
+    assert server.request("/invocations", {"inputs": {"n": [1.5], "raw": ["aGk="]}}).status == 200
+    assert server.request("/v2/models/-odd%20name").content["name"] == "-odd name"
+
+
 def test_casting_as_mlflow_does_on_request(
     models: Path, serve_model: Callable[..., App], call: Callable[..., Any]
 ) -> None:
@@ -225,3 +250,16 @@ def test_nested_columns_are_cast_by_mlflow(
     app = serve_model(formats.load(str(models / "nested")))
     assert call(app, body={"dataframe_records": [{"x": [1, 2]}, {"x": [3]}]}).content == {"predictions": [3, 3]}
     assert call(app, body={"dataframe_records": [{"x": ["a"]}]}).status == 400
+
+
+@pytest.mark.parametrize("data", [Payload(Shape.WHOLE, {"prompt": "a b"}), Payload(Shape.RECORDS, [{"prompt": "a b"}])])
+def test_a_model_that_can_stream_does(models: Path, data: Payload) -> None:
+    talker = formats.load(str(models / "talker"))
+    assert isinstance(talker, StreamingModel)
+    assert talker.can_stream
+    assert list(talker.stream(data, None)) == ["a", "b"]
+    with pytest.raises(InvalidInputError):
+        list(talker.stream(Payload(Shape.WHOLE, {"input": "a"}), None))
+    tuned = formats.load(str(models / "tuned"))
+    assert isinstance(tuned, StreamingModel)
+    assert not tuned.can_stream

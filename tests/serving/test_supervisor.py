@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,3 +72,22 @@ def test_phases_come_in_order_and_signals_are_given_back(echo_model: str, log: L
     Supervisor(Launch(token="t", model=echo_model), log, report).run()
     assert phases == [Phase.STARTING, Phase.LOADING, Phase.READY, Phase.STOPPING, Phase.STOPPED]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("fields", "warned"),
+    [({}, False), ({"host": "0.0.0.0"}, True), ({"host": "0.0.0.0", "token_file": "token"}, False)],
+)
+def test_it_warns_of_a_model_that_is_open_to_everybody(
+    echo_model: str, log: LogWriter, caplog: pytest.LogCaptureFixture, tmp_path: Path, fields: Any, warned: bool
+) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    if "token_file" in fields:
+        fields = {**fields, "token_file": str(tmp_path / "token")}
+
+    def report(state: ServerState) -> None:
+        if state.phase is Phase.READY:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Supervisor(Launch(token="t", model=echo_model, **fields), log, report).run()
+    assert ("whoever reaches 0.0.0.0" in caplog.text) == warned

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..batching import join, rows_and_key
 from ..errors import BadRequestError, InvalidInputError, MissingLibraryError, ModelLoadError
 from ..estimators import FrameCaller, is_rowwise
 from ..models import PreparedInput
@@ -51,19 +52,13 @@ class EstimatorModel:
         if table is not None:
             return PreparedInput(table, table.rows, table.key)
         value = self._input(data)
-        shape: Sequence[int] = getattr(value, "shape", None) or (1,)
-        is_matrix = not hasattr(value, "columns") and len(shape) == 2 and shape[0] > 0
-        return PreparedInput(value, shape[0], (value.dtype.str, shape[1]) if is_matrix else None)
+        return PreparedInput(value, *rows_and_key(value))
 
     def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
         values = [each.value for each in inputs]
         if self._caller is not None and isinstance(values[0], Table):
             return self._caller.of_tables(values)
-        value = values[0]
-        if len(values) > 1:
-            import numpy as np
-
-            value = np.concatenate(values)
+        value = join(values)
         if self._caller is not None and not hasattr(value, "columns"):
             return self._caller.of_array(value)
         return self._estimator.predict(value)

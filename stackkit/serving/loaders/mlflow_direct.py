@@ -6,9 +6,11 @@ same. A folder that is unusual in any way is left to MLflow.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from ..tables import Table
 _METHODS = ("predict", "predict_proba", "predict_log_proba")
 _FORMATS = {"pickle": "pickle", "cloudpickle": "cloudpickle", "skops": "skops"}
 """The library that each serialization format needs."""
+
+_LARGEST_EXAMPLE = 256 * 1024
 
 
 class SklearnModel:
@@ -63,8 +67,18 @@ def load(folder: Path) -> SklearnModel | None:
     if signature is None or not path.is_relative_to(folder.resolve()) or not path.is_file():
         return None
     estimator = _read(path, flavors["sklearn"])
+    signature = replace(signature, example=read_example(folder))
     method = flavors["python_function"].get("predict_fn", "predict")
     return SklearnModel(folder.name, estimator, method, signature) if hasattr(estimator, method) else None
+
+
+def read_example(folder: Path) -> Any:
+    """The body of a scoring request that the model was saved with; None when there is none, or too large a one."""
+    path = folder / "serving_input_example.json"
+    try:
+        return json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_EXAMPLE else None
+    except (OSError, ValueError):
+        return None
 
 
 def _description(folder: Path) -> Mapping[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,17 @@ class MlflowModel:
 
     is_rowwise = False
 
-    def __init__(self, name: str, model: Any, casting: Casting) -> None:
+    def __init__(self, folder: Path, model: Any, casting: Casting) -> None:
         metadata = model.metadata
         self._model = model
         self._schema = metadata.get_input_schema()
         self._params_schema = metadata.get_params_schema()
         self._has_type_hints = metadata._is_signature_from_type_hint()
-        self.signature = _signature(metadata)
+        self.signature = _signature(metadata, mlflow_direct.read_example(folder))
         self._exact = None if casting is Casting.MLFLOW or self._has_type_hints else self.signature
-        self.name = name
+        self.name = folder.name
         self.chat_keys = _chat_keys(self._schema)
+        self.can_stream = bool(metadata.flavors.get("python_function", {}).get("streamable"))
 
     def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
         if data.shape is Shape.WHOLE:
@@ -49,18 +52,30 @@ class MlflowModel:
         return inputs.unchanged(value, params)
 
     def predict_prepared(self, prepared: Sequence[PreparedInput]) -> Any:
+        value, params = inputs.join(prepared)
+        with self._refusals(value):
+            return self._model.predict(value, params=params)
+
+    def stream(self, data: Payload, params: Mapping[str, Any] | None) -> Iterator[Any]:
+        """MLflow streams the answer to one row; it refuses more."""
+        value, params = inputs.join([self.prepare(data, params)])
+        with self._refusals(value):
+            yield from self._model.predict_stream(value, params=params)
+
+    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        return self.predict_prepared([self.prepare(data, params)])
+
+    @contextmanager
+    def _refusals(self, value: Any) -> Iterator[None]:
+        """Around a call with ``value``: turns MLflow's errors into ours."""
         from mlflow.exceptions import MlflowException
 
-        value, params = inputs.join(prepared)
         try:
-            return self._model.predict(value, params=params)
+            yield
         except MlflowException as error:
             if "Failed to enforce schema" in error.message:
                 raise InvalidInputError(self._misfit(value)) from error
             raise _refusal(error) from error
-
-    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        return self.predict_prepared([self.prepare(data, params)])
 
     def _split(self, content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A chat request's data, and those of its keys that are the model's parameters."""
@@ -100,19 +115,19 @@ def load(reference: str, format_name: str, casting: Casting) -> Model:
         if error.name != "mlflow":
             raise
         raise MissingLibraryError("mlflow", format_name, "mlflow") from error
-    return MlflowModel(Path(reference).name, mlflow.pyfunc.load_model(reference), casting)
+    return MlflowModel(Path(reference), mlflow.pyfunc.load_model(reference), casting)
 
 
 def _refusal(error: Any) -> RequestError:
     return RequestError(int(error.get_http_status_code()), error.error_code, error.message)
 
 
-def _signature(metadata: Any) -> Signature | None:
+def _signature(metadata: Any, example: Any) -> Signature | None:
     """None for a signature with nested inputs; an empty one for a model without."""
     if metadata.signature is None:
-        return Signature()
+        return Signature(example=example)
     try:
-        return Signature.from_mlflow(metadata.signature.to_dict())
+        return replace(Signature.from_mlflow(metadata.signature.to_dict()), example=example)
     except SignatureError:
         return None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..batching import join, rows_and_key
 from ..errors import InvalidInputError, MissingLibraryError, ModelLoadError
+from ..models import PreparedInput
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_rows
-from ..signature import Casting
+from ..signature import Casting, Signature, Tensor
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -32,7 +34,6 @@ class OnnxModel:
     matrix as well. One output is the prediction, several are an object by their names.
     """
 
-    signature = None
     chat_keys: frozenset[str] = frozenset()
 
     def __init__(self, name: str, session: Any, refusal: type[Exception]) -> None:
@@ -40,11 +41,22 @@ class OnnxModel:
         self._session = session
         self._refusal = refusal
         self._inputs = {declared.name: declared for declared in session.get_inputs()}
+        # a graph that was exported with a free first axis was meant for any number of rows
+        axes = [declared.shape[0] if declared.shape else 1 for declared in self._inputs.values()]
+        self.is_rowwise = not any(isinstance(axis, int) for axis in axes)
         self._outputs = [output.name for output in session.get_outputs()]
+        self.signature = Signature(_tensors(session.get_inputs()), _tensors(session.get_outputs()))
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        return self.predict_prepared([self.prepare(data, params)])
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        feed = self._feed(data)
+        return PreparedInput(feed, *rows_and_key(feed))
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
         try:
-            outputs = self._session.run(None, self._feed(data))
+            outputs = self._session.run(None, join([each.value for each in inputs]))
         except self._refusal as error:
             raise InvalidInputError(f"The model refused the input: {error}") from error
         return outputs[0] if len(outputs) == 1 else dict(zip(self._outputs, outputs, strict=True))
@@ -60,6 +72,16 @@ class OnnxModel:
         if lacking := missing_names(list(self._inputs), list(columns)):
             raise InvalidInputError(lacking)
         return {name: _cast(columns[name], declared) for name, declared in self._inputs.items()}
+
+
+def _tensors(fields: Sequence[Any]) -> tuple[Tensor, ...] | None:
+    """The graph's inputs or outputs as a signature has them; None when one of them is no tensor."""
+    if any(field.type not in _DTYPES for field in fields):
+        return None
+    return tuple(
+        Tensor(_DTYPES[field.type], tuple(size if isinstance(size, int) else -1 for size in field.shape), field.name)
+        for field in fields
+    )
 
 
 def _cast(values: Any, declared: Any) -> Any:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import ModelLoadError
+from ..batching import join, rows_and_key
+from ..errors import InvalidInputError, ModelLoadError
 from ..formats import python_reference
+from ..models import PreparedInput
 from ..payloads import CHAT_KEYS, Payload, Shape, to_frame
 from ..signature import Casting
 
@@ -21,18 +23,37 @@ class PythonModel:
     """Calls a function with what JSON held, or with a data frame where the caller sent a table.
 
     A chat request reaches it whole. ``params`` are not passed on: a function that wants them names them in its input.
+    ``stream`` takes the same and yields chunks; None for a model that cannot.
     """
 
     signature = None
     chat_keys = CHAT_KEYS
+    is_rowwise = False
 
-    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, name: str, function: Callable[[Any], Any], stream: Callable[[Any], Iterable[Any]] | None = None
+    ) -> None:
         self.name = name
+        self.can_stream = stream is not None
         self._function = function
+        self._stream = stream
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
-        is_plain = data.shape in (Shape.INPUTS, Shape.INSTANCES, Shape.WHOLE)
-        return self._function(data.value if is_plain else to_frame(data))
+        return self.predict_prepared([self.prepare(data, params)])
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        if data.shape is Shape.WHOLE:
+            return PreparedInput(data.value, 1, None)
+        value = data.value if data.shape in (Shape.INPUTS, Shape.INSTANCES) else to_frame(data)
+        return PreparedInput(value, *rows_and_key(value))
+
+    def predict_prepared(self, inputs: Sequence[PreparedInput]) -> Any:
+        return self._function(join([each.value for each in inputs]))
+
+    def stream(self, data: Payload, params: Mapping[str, Any] | None) -> Iterable[Any]:
+        if self._stream is None:
+            raise InvalidInputError("This model answers at once alone.")
+        return self._stream(self.prepare(data, params).value)
 
 
 def load(reference: str, _: str, _casting: Casting) -> PythonModel:
@@ -50,7 +71,8 @@ def load(reference: str, _: str, _casting: Casting) -> PythonModel:
     predict = getattr(target, "predict", target)
     if not callable(predict):
         raise ModelLoadError(f"{reference} can be neither called nor asked to predict")
-    return PythonModel(attribute, predict)
+    stream = getattr(target, "predict_stream", None)
+    return PythonModel(attribute, predict, stream if callable(stream) else None)
 
 
 def _import_file(path: Path) -> ModuleType:

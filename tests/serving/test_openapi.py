@@ -1,0 +1,125 @@
+"""The OpenAPI document and the page that shows it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from stackkit.serving import inputs
+from stackkit.serving.app import App
+from stackkit.serving.models import PreparedInput
+from stackkit.serving.payloads import Payload
+from stackkit.serving.signature import Column, DataType, Param, Signature, Tensor
+
+COLUMNS = Signature(
+    inputs=tuple(Column(kind, str(kind), required=kind is not DataType.BINARY) for kind in DataType),
+    params=(Param(DataType.LONG, "k", 3), Param(DataType.STRING, "tags", ["x"], is_list=True)),
+)
+SIGNATURES = {
+    "columns": COLUMNS,
+    "nameless columns": Signature(inputs=(Column(DataType.DOUBLE), Column(DataType.STRING))),
+    "tensor": Signature(inputs=(Tensor("float32", (-1, 2, -1)),)),
+    "named tensors": Signature(inputs=(Tensor("uint8", (-1, 2), "x"), Tensor("bool", (-1,), "y"))),
+    "example": Signature(inputs=COLUMNS.inputs, example={"dataframe_records": [{"double": 1}]}),
+    "nothing": Signature(),
+}
+
+
+class Counter:
+    """Predicts nothing but how many rows it was given."""
+
+    name = "test"
+    chat_keys: frozenset[str] = frozenset()
+    is_rowwise = False
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+
+    def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
+        return inputs.prepare(data, params, self.signature)
+
+    def predict_prepared(self, prepared: Sequence[PreparedInput]) -> Any:
+        return [each.rows for each in prepared]
+
+    def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
+        return self.predict_prepared([self.prepare(data, params)])
+
+
+def body_of(document: Any) -> Any:
+    return document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
+
+
+@pytest.mark.parametrize("name", SIGNATURES.keys() - {"example"})
+def test_the_example_is_answered_and_fits_the_schema(
+    name: str, serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    app = serve_model(Counter(SIGNATURES[name]))
+    content = body_of(call(app, "/openapi.json", method="GET").content)
+    assert call(app, body=content["example"]).status == 200
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(content["schema"])
+    jsonschema.Draft202012Validator(content["schema"]).validate(content["example"])
+
+
+def test_the_example_is_the_one_that_the_model_was_saved_with(
+    serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    document = call(serve_model(Counter(SIGNATURES["example"])), "/openapi.json", method="GET").content
+    assert body_of(document)["example"] == {"dataframe_records": [{"double": 1}]}
+
+
+ROW = {"boolean": True, "integer": 1, "long": "2", "float": 1, "double": "0.5", "string": None, "datetime": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        ({"dataframe_records": [ROW]}, True),
+        ({"inputs": [ROW], "params": {"k": 1, "tags": ["a"]}}, True),
+        ({"instances": [{**ROW, "binary": "aGk="}], "extra": 1}, True),
+        ({"dataframe_records": [{**ROW, "long": 1.5}]}, False),
+        ({"dataframe_records": [{**ROW, "boolean": "false"}]}, False),
+        ({"dataframe_records": [{**ROW, "binary": "***"}]}, False),
+        ({"dataframe_records": [{"long": 1}]}, False),
+        ({"inputs": [ROW], "params": {"k": "1"}}, False),
+        ({"inputs": [ROW], "instances": [ROW]}, False),
+        ({}, False),
+    ],
+)
+def test_the_schema_says_what_the_server_does(
+    serve_model: Callable[..., App], call: Callable[..., Any], body: dict[str, Any], fits: bool
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    app = serve_model(Counter(COLUMNS))
+    schema = body_of(call(app, "/openapi.json", method="GET").content)["schema"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(body) is fits
+    assert call(app, body=body).status == (200 if fits else 400)
+
+
+def test_a_model_without_signature_is_described_too(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
+    document = call(make_app(len), "/openapi.json", method="GET").content
+    assert document["info"]["title"] == "model"
+    assert len(body_of(document)["schema"]["oneOf"]) == 4
+
+
+def test_there_is_no_description_while_the_model_loads(
+    serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    assert call(serve_model(None), "/openapi.json", method="GET").status == 503
+
+
+def test_the_page_is_complete_in_itself(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
+    reply = call(make_app(len), "/docs", method="GET")
+    page = reply.body.decode()
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "//" not in re.sub(r"<!.*?>", "", page)
+    (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith(f"default-src 'none'; script-src 'sha256-{digest}';")
+    assert "innerHTML" not in script
