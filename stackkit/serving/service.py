@@ -98,10 +98,6 @@ class Service:
         depth = self.metrics.sample(QUEUE_DEPTH)
         self._dispatcher = Dispatcher(self._run, self._queue_capacity, self._max_batch_size, observe_depth=depth.set)
 
-    @property
-    def is_ready(self) -> bool:
-        return self._dispatcher is not None
-
     def check_ready(self) -> None:
         """Raises UnavailableError while the model loads."""
         if self._dispatcher is None:
