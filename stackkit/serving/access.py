@@ -16,6 +16,7 @@ from .routing import Request
 
 _INTERVAL = 0.1
 _NAME = "stackkit.serving.access"
+_PID = os.getpid()
 
 
 class AccessLog:
@@ -53,7 +54,7 @@ def _as_text(request: Request, outcome: str, seconds: float) -> str:
     batch = "" if request.batch_size is None else f" batch={request.batch_size}"
     now = time.time()
     return (
-        f"{_clock(int(now))},{int(now % 1 * 1000):03d} INFO {_NAME}[{os.getpid()}]: "
+        f"{_clock(int(now))},{int(now % 1 * 1000):03d} INFO {_NAME}[{_PID}]: "
         f"{request.method} {request.path} {outcome} {seconds * 1000:.1f} ms{batch}\n"
     )
 
@@ -63,7 +64,7 @@ def _as_json(request: Request, outcome: str, seconds: float) -> str:
         "time": round(time.time(), 3),
         "level": "INFO",
         "logger": _NAME,
-        "pid": os.getpid(),
+        "pid": _PID,
         "method": request.method,
         "path": request.path,
         "status": outcome,

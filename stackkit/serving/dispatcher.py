@@ -34,7 +34,7 @@ class AbandonedError(Exception):
     """The call that is being made is taken never to return."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done(Generic[Outcome]):
     """``batch_rows`` is how many rows were done in the same call."""
 

@@ -46,7 +46,7 @@ class StreamingModel(Model, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PreparedInput:
     """One request's input as the model wants it, its params included if it takes any.
 

@@ -19,7 +19,7 @@ class ClientGoneError(Exception):
     """The client closed the connection before its request was whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """A body that is an iterable of pieces is sent as they come, without a length."""
 

@@ -10,7 +10,6 @@ from typing import Any
 from . import __version__, payloads, replies
 from .errors import BadRequestError, ModelFailedError, RequestError
 from .media_types import CSV_TYPES, EVENT_STREAM, JSON, JSON_LINES_TYPES, PARQUET, is_gzipped, media_type, reply_type
-from .models import StreamingModel
 from .payloads import Payload, Shape
 from .routing import Request, Response, RouteTable
 from .service import Service, aside
@@ -31,7 +30,7 @@ def routes(service: Service) -> RouteTable:
         kind = media_type(request.headers.get("content-type"))
         is_compressed = is_gzipped(request.headers.get("content-encoding"))
         model = service.model
-        streaming = model if isinstance(model, StreamingModel) and model.can_stream else None
+        streaming = service.streaming
         wanted = reply_type(request.headers.get("accept"), can_stream=streaming is not None)
         body = await request.body()
         if is_compressed:

@@ -12,7 +12,7 @@ from .batching import DEFAULT_MAX_BATCH_SIZE, Batching, split
 from .dispatcher import AbandonedError, Dispatcher, QueueFullError
 from .errors import BadRequestError, ModelFailedError, RequestError, UnavailableError
 from .metrics import BATCH_ROWS, QUEUE_DEPTH, Metrics
-from .models import Model, PreparedInput, PreparingModel
+from .models import Model, PreparedInput, PreparingModel, StreamingModel
 from .payloads import Payload
 from .routing import Request
 
@@ -40,7 +40,7 @@ async def aside(
     return function(*args, **kwargs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """What the model's thread is given: input that was prepared, or data that the model prepares itself."""
 
@@ -80,6 +80,8 @@ class Service:
         self._batching = batching
         self._max_batch_size = max_batch_size
         self._model: Model | None = None
+        self.streaming: StreamingModel | None = None
+        """The model, if it is one that answers in chunks."""
         self._preparing: PreparingModel | None = None
         self._joins = False
         self._dispatcher: Dispatcher[_Call | _Step, Any] | None = None
@@ -87,15 +89,14 @@ class Service:
     def serve(self, model: Model) -> None:
         """Answer with this model from now on. May be called from any thread."""
         self._model = model
+        # asked once: what looks like one method call compares every attribute of the protocol
+        if isinstance(model, StreamingModel) and model.can_stream:
+            self.streaming = model
         if isinstance(model, PreparingModel):
             self._preparing = model
             self._joins = self._batching is Batching.ON or (self._batching is Batching.AUTO and model.is_rowwise)
         depth = self.metrics.sample(QUEUE_DEPTH)
         self._dispatcher = Dispatcher(self._run, self._queue_capacity, self._max_batch_size, observe_depth=depth.set)
-
-    @property
-    def is_ready(self) -> bool:
-        return self._dispatcher is not None
 
     def check_ready(self) -> None:
         """Raises UnavailableError while the model loads."""
@@ -155,16 +156,16 @@ class Service:
                     return result
 
     def _prepare(self, model: PreparingModel, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
-        with _blame():
+        with _blame:
             return model.prepare(data, params)
 
     def _run(self, works: Sequence[_Call | _Step]) -> list[Any]:
         calls = [work for work in works if isinstance(work, _Call)]
         if not calls:
-            with _blame():
+            with _blame:
                 return [work.function() for work in works if isinstance(work, _Step)]
         self._batch_rows.observe(sum(call.rows for call in calls))
-        with _blame():
+        with _blame:
             return self._predict(calls)
 
     def _predict(self, calls: Sequence[_Call]) -> list[Any]:
@@ -186,15 +187,19 @@ def _refusals() -> Iterator[None]:
         raise UnavailableError("The model hangs and is about to be replaced.") from None
 
 
-@contextlib.contextmanager
-def _blame() -> Iterator[None]:
+class _Blame:
     """Around the model's code: says whose fault it is when it raises, the caller's or its own."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise BadRequestError(f"The model refused the input: {error}") from error
-    except BaseException as error:
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None or isinstance(error, RequestError):
+            return
+        if isinstance(error, ValueError | TypeError):
+            raise BadRequestError(f"The model refused the input: {error}") from error
         # SystemExit and KeyboardInterrupt too: a model that calls exit() must not end the server
         raise ModelFailedError from error
+
+
+_blame = _Blame()

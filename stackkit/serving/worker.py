@@ -34,6 +34,9 @@ from .signature import Casting
 
 logger = logging.getLogger("stackkit.serving.worker")
 
+_GARBAGE = 20_000
+"""Objects after which Python looks for cycles: a request makes some hundred, and leaves none."""
+
 _FAREWELL = 0.2
 """Seconds in which a worker that is given up says so to those who wait."""
 
@@ -143,6 +146,7 @@ def _load(service: Service, model: str, format_name: str | None, casting: Castin
         # what is there now stays: looking through it for garbage would stop every request for as long as it takes
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         service.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
