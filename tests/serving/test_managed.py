@@ -82,8 +82,8 @@ def test_workers_do_not_outlive_a_killed_supervisor(start_server: Start, echo_mo
     server.wait_ready()
     supervisor, *workers = server.processes()
     supervisor.kill()
-    for worker in workers:
-        gone(worker.pid)
+    for process in (supervisor, *workers):
+        gone(process.pid)
     assert claims.lock_holder(server.folder) is None
     assert server.state.phase is Phase.READY  # the file alone does not say who lives
 
