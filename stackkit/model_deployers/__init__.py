@@ -19,7 +19,7 @@ from .config import (
     ServiceStatus,
     Target,
 )
-from .lifecycle import Operation, Progress
+from .operation import Operation, Progress
 from .servers import ModelServers, Services
 from .service import Service
 

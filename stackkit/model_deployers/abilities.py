@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import ModelSource, ServiceConfig
-    from .lifecycle import Operation
+    from .operation import Operation
 
 
 class UpdatesInPlace(ABC):

@@ -20,7 +20,8 @@ from ..stack.configs import parse
 from ..store import default_database
 from .abilities import FindsServers, FoundServer
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig
-from .lifecycle import Lifecycle, Operation, Progress, silent
+from .lifecycle import Lifecycle
+from .operation import Operation, Progress, silent
 from .predictions import request_prediction
 from .servers import ModelServers, Services
 from .service import Service

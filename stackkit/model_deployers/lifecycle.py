@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import RowMapping
@@ -32,8 +31,10 @@ from ..stack.configs import parse, plain
 from ..store import services as rows
 from . import leases
 from .abilities import FoundServer, UpdatesInPlace
+from .comparison import differences
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
 from .leases import Lease
+from .operation import Operation, Progress, silent
 from .service import Service
 
 if TYPE_CHECKING:
@@ -42,61 +43,9 @@ if TYPE_CHECKING:
 _POLL_SECONDS = (0.02, 1.0)
 _REPEAT_SECONDS = 5.0
 _LOG_LINES = 20
-# Labels make no new configuration, and the model is compared by its source.
-_NOT_COMPARED = ("run_name", "model_uri")
 _NAMED = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
 _CLEAN_UP_SECONDS = 30.0
 _RESTORE_SECONDS = 300.0
-
-Progress = Callable[[str], None]
-
-
-def silent(text: str) -> None:
-    """The progress of somebody who does not watch."""
-
-
-class Operation:
-    """What a flavor is given to act on one service: the service, its secrets in place, and a fenced notebook."""
-
-    def __init__(
-        self,
-        service: Service,
-        lease: Lease,
-        deadline: float,
-        progress: Progress,
-        reveal: Callable[[ServiceConfig], ServiceConfig],
-    ) -> None:
-        self.service = service
-        self.deadline = deadline
-        self.progress = progress
-        self._lease = lease
-        self._reveal = reveal
-
-    @cached_property
-    def config(self) -> ServiceConfig:
-        """The service's configuration with its secrets in place. Reads the database once, when it is first asked for.
-
-        Raises SecretError when one of them is missing.
-        """
-        return self._reveal(self.service.config)
-
-    @property
-    def epoch(self) -> int:
-        """Raised each time somebody takes over the work: what carries a lower one is out of date."""
-        return self._lease.epoch
-
-    def checkpoint(self, **details: Any) -> None:
-        """Keep what the platform handed back in the service's details, before going on.
-
-        Raises LeaseLostError when another process has taken over: stop at once.
-        """
-        merged = {**self.service.status.details, **details}
-        self._lease.write({"details": merged})
-        self.service._row["details"] = merged
-
-    def remaining(self) -> float:
-        """Seconds until the operation is given up; never negative."""
-        return max(0.0, self.deadline - time.monotonic())
 
 
 class Lifecycle:
@@ -618,25 +567,12 @@ class Lifecycle:
         return not self._differences(row, config, source)
 
     def _differences(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> list[str]:
-        """What the configuration has otherwise than the row, in words that show no secret."""
-        given = self._reveal(config)
+        """What is otherwise than in the row, in words that show no secret."""
         try:
             stored = self._reveal(self._service(row).config)
         except StackkitError:
             return ["its stored configuration cannot be read"]
-        if type(stored) is not type(given):
-            return ["its stored configuration is of another version of the flavor"]
-        found = [
-            _difference(name, getattr(stored, name), getattr(given, name))
-            for name in type(given).model_fields
-            if name not in _NOT_COMPARED and getattr(stored, name) != getattr(given, name)
-        ]
-        before = ModelSource(**row["source"])
-        if before.uri != source.uri:
-            found.insert(0, f"model_uri is {before.uri!r}, not {source.uri!r}")
-        elif before.digest != source.digest:
-            found.insert(0, f"the model at {source.uri} has changed")
-        return found
+        return differences(stored, ModelSource(**row["source"]), self._reveal(config), source)
 
 
 def _arrived(verb: str, service: Service, observation: Observation) -> bool:
@@ -648,12 +584,6 @@ def _arrived(verb: str, service: Service, observation: Observation) -> bool:
 
 def _named_columns(config: ServiceConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _NAMED}
-
-
-def _difference(name: str, before: Any, after: Any) -> str:
-    if "SecretStr(" in f"{before!r}{after!r}":
-        return f"{name} differs"
-    return f"{name} is {before!r}, not {after!r}"
 
 
 def _not_found(service_id: str) -> NotFoundError:

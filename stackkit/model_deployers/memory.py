@@ -20,7 +20,7 @@ from ..stack import ComponentConfig
 from .abilities import UpdatesInPlace
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState
-from .lifecycle import Operation, Progress
+from .operation import Operation, Progress
 from .service import Service
 
 Behaviour = Literal["run", "hang", "fail", "crash", "never_stop"]
