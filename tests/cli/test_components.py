@@ -120,15 +120,22 @@ def test_description_of_a_flavor(memory, ok, read):
             "required": False,
             "default": "memory",
             "description": "The platform's name.",
-        }
+        },
+        {
+            "name": "updates_in_place",
+            "type": "bool",
+            "required": False,
+            "default": False,
+            "description": "Whether a running server can go over to a new revision.",
+        },
     ]
     fields = {field["name"]: field for field in described["service_fields"]}
     assert fields["model_name"]["required"] is True
     assert fields["replicas"]["default"] == 1
     assert fields["behaviour"]["type"] == "one of 'run', 'hang', 'fail', 'crash', 'never_stop'"
     assert fields["model_version"]["type"] == "text | none"
-    shown = ok(DEPLOYER, "flavor", "describe", "memory").stdout
-    assert "FIELD     TYPE  REQUIRED  DEFAULT  DESCRIPTION" in shown
+    shown = ok(DEPLOYER, "flavor", "describe", "memory").stdout.splitlines()
+    assert ["FIELD", "TYPE", "REQUIRED", "DEFAULT", "DESCRIPTION"] in [line.split() for line in shown]
 
 
 def test_formats_agree(ok, read):
