@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from ..model_deployers import ServiceConfig
@@ -24,5 +26,12 @@ class LocalServiceConfig(ServiceConfig):
     port: int | None = Field(default=None, ge=1, le=65535, description="The port; chosen once and kept by default.")
     workers: int = Field(default=1, ge=1, le=256, description="How many processes serve the model.")
     request_timeout: float = Field(default=60, gt=0, description="Seconds that one request may take.")
+    batching: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Answer requests that wait together by one call: on, off, or where it is safe."
+    )
+    max_batch_size: int = Field(default=64, ge=1, le=1_000_000, description="The most rows in one such call.")
+    casting: Literal["exact", "mlflow"] = Field(
+        default="exact", description="Refuse input that would lose something, or cast it as MLflow does."
+    )
     env: dict[str, SecretStr] = Field(default={}, description="Environment variables of the server; kept encrypted.")
     in_place: bool = Field(default=False, description="Serve the model's own files, not a copy kept by their digest.")

@@ -182,6 +182,9 @@ def _launch(operation: Operation) -> Launch:
         preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
         workers=config.workers,
         request_timeout=config.request_timeout,
+        batching=config.batching,
+        max_batch_size=config.max_batch_size,
+        casting=config.casting,
     )
 
 

@@ -76,6 +76,13 @@ def test_a_typed_configuration_and_an_http_request(deployer: BaseModelDeployer, 
     assert len(supervisor_of(service).children()) == 2
 
 
+def test_what_the_server_is_told_reaches_it(deployer: BaseModelDeployer, model: str) -> None:
+    told = {"batching": "off", "max_batch_size": 7, "casting": "mlflow", "request_timeout": 5}
+    service = deployer.deploy_model(model_name="m", model_uri=model, **told)
+    launch = claims.read_launch(folder_of(service))
+    assert {name: getattr(launch, name) for name in told} == told
+
+
 def test_the_server_outlives_the_process_that_deployed_it(deployer: BaseModelDeployer, model: str, home: Path) -> None:
     code = (
         "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
