@@ -43,11 +43,14 @@ def serve_command(
     return command if format is None else [*command, "--format", format]
 
 
-def claim_command(folder: Path, token: str) -> list[str]:
+def claim_command(folder: Path, token: str, starter: int) -> list[str]:
     """The command that starts a managed model server in the background: it locks ``folder``, checks that the launch
     written there bears ``token``, and exits 0 once a daemon of its own holds the folder.
+
+    ``starter`` is the reading end of a pipe, to be passed on, whose writing end the caller holds open until then: a
+    caller who is killed before leaves no server behind that comes up when nobody expects it any more.
     """
-    return [*_server(None), "--claim", str(folder), token]
+    return [*_server(None), "--claim", str(folder), token, "--starter", str(starter)]
 
 
 def server_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,17 +77,23 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             raise DeploymentError(f"Revision {launch.revision} of {service.name!r} still runs.", "Stop it first.")
         folder.write_service(_kept(service))
         token = folder.write_launch(_launch(operation))
-        started = subprocess.run(
-            commands.claim_command(folder.path, token),
-            env=commands.server_environment({name: value.get_secret_value() for name, value in config.env.items()}),
-            cwd=folder.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's
-            text=True,
-            check=False,
-        )
+        reader, writer = os.pipe()
+        try:
+            started = subprocess.run(
+                commands.claim_command(folder.path, token, reader),
+                env=commands.server_environment({name: value.get_secret_value() for name, value in config.env.items()}),
+                cwd=folder.path,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(reader,),
+                start_new_session=True,  # a Ctrl-C in the caller's terminal is the caller's
+                text=True,
+                check=False,
+            )
+        finally:
+            os.close(reader)
+            os.close(writer)
         if started.returncode != 0:
             raise DeploymentError(
                 f"The supervisor of {service.name!r} did not start: {started.stderr.strip() or started.returncode}."
@@ -154,10 +161,10 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         folder = self._folder(service)
         alive = folder.holder() is not None
         state = folder.state()
-        if folder.is_stopped():
-            return _STOPPING if alive else Observation(ServiceState.INACTIVE)
         if not alive:
-            return _ended(folder, state)
+            return Observation(ServiceState.INACTIVE) if folder.is_stopped() else _ended(folder, state)
+        if state is None and folder.is_stopped():
+            return _STOPPING  # a start that was withdrawn ends by itself
         if state is None or state.phase in (Phase.STARTING, Phase.LOADING):
             waiting = "starting the server" if state is None or state.phase is Phase.STARTING else "loading the model"
             return Observation(ServiceState.PENDING_STARTUP, waiting, revision=_revision(folder, state))

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .managed import start
 
         folder, token = options.claim
-        return start(Path(folder), token)
+        return start(Path(folder), token, options.starter)
     if options.model is None:
         parser.error("name the model to serve")
     try:
@@ -134,5 +134,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("FOLDER", "TOKEN"),
         help="go to the background and serve what FOLDER/launch.json says, if its token is TOKEN",
+    )
+    parser.add_argument(
+        "--starter",
+        type=int,
+        metavar="FD",
+        help="with --claim: a pipe that whoever asks for it holds open; not when they have ended before the claim",
     )
     return parser

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -24,8 +25,11 @@ logger = logging.getLogger("stackkit.serving.managed")
 _CLAIMED = b"claimed"
 
 
-def start(folder: Path, token: str) -> int:
+def start(folder: Path, token: str, starter: int | None = None) -> int:
     """Start the supervisor of ``folder`` in the background.
+
+    ``starter`` is a pipe whose other end is closed when whoever asked for this start has ended. One who ended before
+    the lock was held cannot know of the server, and whoever looked meanwhile saw none: then nothing is started.
 
     Returns 0 once it holds the folder's lock and has found its own token there; otherwise 1, the reason on stderr.
     What becomes of the server from then on is in the folder's state.json.
@@ -35,7 +39,7 @@ def start(folder: Path, token: str) -> int:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _background(folder, token, writer)
+        _background(folder, token, starter, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
@@ -47,11 +51,11 @@ def start(folder: Path, token: str) -> int:
     return 1
 
 
-def _background(folder: Path, token: str, answers: int) -> NoReturn:
+def _background(folder: Path, token: str, starter: int | None, answers: int) -> NoReturn:
     status = 1
     try:
         try:
-            launch, file = _claim(folder, token)
+            launch, file = _claim(folder, token, starter)
         except (ClaimError, OSError) as error:
             os.write(answers, str(error).encode())
         else:
@@ -63,7 +67,7 @@ def _background(folder: Path, token: str, answers: int) -> NoReturn:
         os._exit(status)
 
 
-def _claim(folder: Path, token: str) -> tuple[Launch, RotatingFile]:
+def _claim(folder: Path, token: str, starter: int | None) -> tuple[Launch, RotatingFile]:
     """Leave the terminal, take the lock, and see whether this start is still wanted. Raises ClaimError, OSError."""
     os.setsid()
     for number in (signal.SIGHUP, signal.SIGUSR1):  # the supervisor will listen to the latter
@@ -79,6 +83,10 @@ def _claim(folder: Path, token: str) -> tuple[Launch, RotatingFile]:
         raise
     if launch.token != token:
         raise ClaimError(f"this start of {folder} was superseded by another one")
+    if starter is not None:
+        if select.select([starter], [], [], 0)[0]:  # nothing is ever written to it: this is its end
+            raise ClaimError(f"whoever asked for this start of {folder} has ended")
+        os.close(starter)
     path = claims.log_path(folder)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     return launch, RotatingFile(path, launch.log_max_bytes, launch.log_backups, also=(1, 2))

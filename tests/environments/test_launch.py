@@ -27,8 +27,8 @@ def test_serve_command_with_another_interpreter_and_a_format() -> None:
 
 
 def test_claim_command() -> None:
-    command = claim_command(Path("/home/services/a b"), "token")
-    assert command == [sys.executable, *SERVER, "--claim", "/home/services/a b", "token"]
+    command = claim_command(Path("/home/services/a b"), "token", 7)
+    assert command == [sys.executable, *SERVER, "--claim", "/home/services/a b", "token", "--starter", "7"]
 
 
 def test_the_server_does_not_see_our_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:

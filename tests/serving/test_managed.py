@@ -238,6 +238,21 @@ def test_a_stale_token_binds_and_writes_nothing(tmp_path: Path, claim: Any, echo
     assert claims.lock_holder(tmp_path) is None
 
 
+def test_a_start_whose_asker_has_ended_binds_nothing(tmp_path: Path, echo_model: str) -> None:
+    claims.write_launch(tmp_path, Launch(token="token", model=echo_model))
+    reader, writer = os.pipe()
+    os.close(writer)  # as the end of its process does
+    command = [sys.executable, "-P", "-m", "stackkit.serving", "--claim", str(tmp_path), "token"]
+    orphan = subprocess.run(
+        [*command, "--starter", str(reader)], pass_fds=(reader,), capture_output=True, text=True, check=False
+    )
+    os.close(reader)
+    assert orphan.returncode == 1
+    assert "whoever asked for this start" in orphan.stderr
+    assert claims.read_state(tmp_path) is None
+    assert claims.lock_holder(tmp_path) is None
+
+
 def test_a_launch_that_cannot_be_read_is_a_failure_in_words(tmp_path: Path, claim: Any) -> None:
     (tmp_path / "launch.json").write_text('{"token": "t"')
     failed = claim(tmp_path, "t")
