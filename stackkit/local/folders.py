@@ -101,7 +101,7 @@ class ServerFolder:
 
         Raises LeaseLostError when a later owner has written there, and DeploymentError when it cannot be written.
         """
-        return self._write(replace(launch, token=f"{launch.epoch}-{secrets.token_hex(8)}"))
+        return self._write(_with_token(launch))
 
     def update(self, launch: Launch) -> None:
         """Have the running server go over to ``launch``.
@@ -111,8 +111,7 @@ class ServerFolder:
         try:
             with self._fence():
                 self._check_epoch(launch)
-                token = f"{launch.epoch}-{secrets.token_hex(8)}"
-                claims.request_update(self.path, replace(launch, token=token))
+                claims.request_update(self.path, _with_token(launch))
         except (ClaimError, OSError) as error:
             raise DeploymentError(f"The server cannot be updated: {error}.", "Stop it, and start it again.") from error
 
@@ -201,6 +200,10 @@ class ServerFolder:
             raise DeploymentError(
                 f"The server's process {pid} belongs to another user.", "Stop it as the user who deployed it."
             ) from error
+
+
+def _with_token(launch: Launch) -> Launch:
+    return replace(launch, token=f"{launch.epoch}-{secrets.token_hex(8)}")
 
 
 def _lock(descriptor: int) -> None:

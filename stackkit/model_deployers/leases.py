@@ -72,13 +72,13 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLostError when the lease is known to be somebody else's."""
         if self._lost:
-            raise self._error()
+            raise self.lost()
 
     def read(self) -> RowMapping:
         """The row as it is now. Raises LeaseLostError when it is gone."""
         row = _patiently(self._get)
         if row is None or row["lease_epoch"] != self.epoch:
-            raise self._error()
+            raise self.lost()
         return row
 
     def write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
@@ -92,7 +92,7 @@ class Lease:
     def _write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None) -> None:
         with self.database.write() as connection:
             if not rows.write(connection, self.service_id, self.epoch, values):
-                raise self._error()
+                raise self.lost()
             if event is not None and (row := rows.get(connection, self.service_id)) is not None:
                 rows.record_event(connection, row, actor=actor(), **event)
 
@@ -115,7 +115,8 @@ class Lease:
                 self._lost = True
                 return
 
-    def _error(self) -> LeaseLostError:
+    def lost(self) -> LeaseLostError:
+        """The error to raise when a write was refused; from then on the lease counts as somebody else's."""
         self._lost = True
         return LeaseLostError(
             f"Another process has taken over the service {self.service_id}.",

@@ -326,11 +326,7 @@ class Lifecycle:
             if isinstance(self._deployer, UpdatesInPlace):
                 self._deployer.do_update(operation)
             if wait:
-                observation = self._wait(lease, operation, "update")
-                lease.write(
-                    self._active(service, observation),
-                    {"action": "update", "outcome": "done", "state": ServiceState.ACTIVE},
-                )
+                self._await_active(lease, operation, "update")
         except LeaseLostError:
             raise
         except BaseException:
@@ -347,7 +343,7 @@ class Lifecycle:
         restored = {name: row[name] for name in (*_NAMED, "config", "source", "revision")}
         with self._database.write() as connection:
             if not rows.write(connection, row["id"], lease.epoch, restored):
-                raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
+                raise lease.lost()
             rows.remove_revision(connection, row["id"], failed)
             event = {"action": "restore", "outcome": "begun", "message": message}
             rows.record_event(connection, row, actor=leases.actor(), **event)
@@ -367,7 +363,7 @@ class Lifecycle:
                 "target": Target.ACTIVE,
             }
             if not rows.write(connection, row["id"], lease.epoch, values if keeps_serving else {**values, **gone}):
-                raise LeaseLostError(f"Another process has taken over the service {row['service_name']!r}.")
+                raise lease.lost()
             rows.insert_revision(connection, {"id": row["id"], **values})
             rows.record_event(
                 connection,
@@ -389,11 +385,7 @@ class Lifecycle:
             self._progress(f"starting {service.name}")
             self._deployer.do_start(operation)
             if wait:
-                observation = self._wait(lease, operation, "start")
-                lease.write(
-                    self._active(service, observation),
-                    {"action": "start", "outcome": "done", "state": ServiceState.ACTIVE},
-                )
+                self._await_active(lease, operation, "start")
         except LeaseLostError:
             raise  # whoever has taken over decides what runs
         except BaseException as error:
@@ -447,7 +439,7 @@ class Lifecycle:
             sources = [ModelSource(**row["source"]) for row in rows.revisions(connection, lease.service_id)]
             row = rows.get(connection, lease.service_id)
             if row is None or not rows.remove(connection, lease.service_id, lease.epoch):
-                raise LeaseLostError(f"Another process has taken over the service {lease.service_id}.")
+                raise lease.lost()
             rows.record_event(connection, row, actor=leases.actor(), action="delete", outcome="done")
             self._secrets.forget(connection, lease.service_id)
         return sources
@@ -461,6 +453,14 @@ class Lifecycle:
         self._deployer.do_discard(source)
 
     # What both need
+
+    def _await_active(self, lease: Lease, operation: Operation, verb: Literal["start", "update"]) -> None:
+        """Wait until the newest revision answers, and write that down. Raises as ``_wait`` does."""
+        observation = self._wait(lease, operation, verb)
+        lease.write(
+            self._active(operation.service, observation),
+            {"action": verb, "outcome": "done", "state": ServiceState.ACTIVE},
+        )
 
     def _wait(
         self,
@@ -487,8 +487,9 @@ class Lifecycle:
             if _arrived(verb, service, observation):
                 return observation
             ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
-            if observation.update_error is not None or (verb != "stop" and ended):
-                reason = observation.update_error or observation.message or "it ended by itself"
+            given_up = observation.update_error if verb == "update" else None
+            if given_up is not None or (verb != "stop" and ended):
+                reason = given_up or observation.message or "it ended by itself"
                 raise DeploymentError(
                     f"The service {service.name!r} did not {verb}: {reason}{self._log_tail(service)}",
                     f"See its log: stackkit model-deployer models logs {service.id[:8]}.",

@@ -6,7 +6,7 @@ import pytest
 
 from stackkit import Client
 from stackkit.errors import DeploymentError, DeploymentTimeoutError, InvalidConfigError, ModelError, NotFoundError
-from stackkit.model_deployers import Service, ServiceState
+from stackkit.model_deployers import Operation, Service, ServiceState
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
 
@@ -144,3 +144,21 @@ def test_an_interrupted_update_in_place_is_told_and_finished_by_asking_again(
     again = rolling.deploy_model(model_name="iris", model_uri="two", timeout=5)
     assert (again.revision, again.status.message) == (2, "")
     assert rolling.platform.servers[service.id].revision == 2
+
+
+def test_an_update_that_was_given_up_holds_up_no_stop(
+    rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    with pytest.raises(DeploymentError, match="it is broken"):
+        rolling.update_model_server(service, behaviour="fail", timeout=5)
+    monkeypatch.setattr("stackkit.model_deployers.lifecycle._REPEAT_SECONDS", 0.01)
+    stop, asked = rolling.do_stop, []
+
+    def give_in_at_the_second(operation: Operation) -> None:
+        asked.append(operation)
+        if len(asked) == 2:
+            stop(operation)
+
+    monkeypatch.setattr(rolling, "do_stop", give_in_at_the_second)
+    assert rolling.stop_model_server(service, timeout=5).status.state is ServiceState.INACTIVE
