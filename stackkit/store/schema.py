@@ -65,20 +65,22 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     Raises SchemaVersionError for a newer schema, and StoreError for a database that holds somebody else's tables or
     that another process has been upgrading for a minute.
     """
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
-        _lock(connection)
+    with engine.connect().execution_options(write=True) as connection:
         try:
-            tables = set(inspect(connection).get_table_names())
-            found = connection.execute(_REVISION).scalar() if VERSION_TABLE in tables else None
-            if found == HEAD:
-                return found, HEAD
-            _refuse_newer(found)
-            if found is None:
-                _refuse_foreign(tables)
-            elif engine.dialect.name == "sqlite" and engine.url.database:
-                _copy(Path(engine.url.database), found)
-            _migrate(connection)
+            with connection.begin():
+                _lock(connection)
+                tables = set(inspect(connection).get_table_names())
+                found = connection.execute(_REVISION).scalar() if VERSION_TABLE in tables else None
+                if found == HEAD:
+                    return found, HEAD
+                _refuse_newer(found)
+                if found is None:
+                    _refuse_foreign(tables)
+                elif engine.dialect.name == "sqlite" and engine.url.database:
+                    _copy(Path(engine.url.database), found)
+                _migrate(connection)
         finally:
+            # after the commit: before it the next one in turn would see the tables, and no revision
             _unlock(connection)
     return found, HEAD
 
