@@ -40,7 +40,8 @@ def holding(models_folder: Path) -> Iterator[None]:
 def note_user(digest: str, models_folder: Path, user: str) -> None:
     """Write down that ``user`` needs the kept model of a digest (``sha256:<hex>``); a no-op when none is kept.
 
-    To be called while it is held. ``user`` is a database's URL, or whatever else tells a person who it is.
+    To be called while it is held. ``user`` is a database's URL, with the flavor where that alone knows all that it
+    serves, or whatever else tells a person who it is.
     Raises ModelError.
     """
     kept = models_folder / digest.removeprefix("sha256:")
@@ -67,11 +68,13 @@ def _sweep(models_folder: Path, user: str, named: Callable[[Collection[str]], Co
     needed = named(kept.keys())
     swept = []
     for digest, folder in kept.items():
+        if digest not in needed:
+            _user_file(folder, user).unlink(missing_ok=True)
+        if any(folder.glob(f"{_USER_PREFIX}*")):
+            continue
         if digest in needed:
             _user_file(folder, user).touch()  # what an older stackkit has kept bears no such file
-            continue
-        _user_file(folder, user).unlink(missing_ok=True)
-        if not any(folder.glob(f"{_USER_PREFIX}*")):
+        else:
             discard(digest, models_folder)
             swept.append(digest)
     return swept

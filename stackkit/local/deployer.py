@@ -55,7 +55,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         folder = self.database.settings.models_folder
         in_place = _local(config).in_place
         resolved = models.resolve(config.model_uri, models_folder=folder, in_place=in_place, progress=progress)
-        sweeping.note_user(resolved.digest, folder, self.database.url)
+        sweeping.note_user(resolved.digest, folder, self._user)
         return ModelSource(resolved.uri, resolved.digest, resolved.reference, resolved.format)
 
     def do_prepare(self, operation: Operation) -> None:
@@ -148,7 +148,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             # a server that lost its row may be running, and waits to be adopted
             return {*named(digests), *(digest for folder in self._folders() if (digest := _served_digest(folder)))}
 
-        return sweeping.sweep(self.database.settings.models_folder, self.database.url, needed)
+        return sweeping.sweep(self.database.settings.models_folder, self._user, needed)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         folder = self._folder(service)
@@ -164,6 +164,11 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         if known is not None:
             return ServerFolder(Path(known))
         return ServerFolder(self._services_folder() / service.id)
+
+    @property
+    def _user(self) -> str:
+        # other flavors of this database know nothing of the servers here that lost their rows
+        return f"{self.database.url} ({self.record.flavor})"
 
     def _folders(self) -> list[ServerFolder]:
         return [ServerFolder(path) for path in sorted(self._services_folder().glob("*")) if path.is_dir()]

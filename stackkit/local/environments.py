@@ -16,7 +16,7 @@ from ..environments.python_environments import building
 from ..environments.python_environments.building import BuiltEnvironment
 from ..errors import DeploymentError
 from ..model_deployers import ModelServers, Operation, Service
-from ..model_deployers.operation import Progress, silent
+from ..model_deployers.progress import Progress, silent
 from ..store import Database
 
 _DETAIL = "environments"

@@ -19,7 +19,8 @@ from .config import (
     ServiceStatus,
     Target,
 )
-from .operation import Operation, Progress
+from .operation import Operation
+from .progress import Progress
 from .servers import ModelServers, Services
 from .service import Service
 

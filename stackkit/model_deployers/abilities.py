@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UpdatesInPlace(ABC):
-    """Can have a running server go over to another revision without losing a request."""
+    """Can have a running server go over to another revision: the old one serves until the new one is ready."""
 
     @abstractmethod
     def can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
@@ -29,7 +29,8 @@ class UpdatesInPlace(ABC):
     def do_update(self, operation: Operation) -> None:
         """Have the running server go over to the service's newest revision, and return at once.
 
-        Re-entrant. ``do_check`` tells the revision that serves, and in ``update_error`` why an update was given up.
+        Where the platform has nobody to make the switch it waits until the new revision is ready, for
+        ``operation.remaining()`` at most, and checks the lease by ``operation.checkpoint()`` meanwhile. Re-entrant. ``do_check`` tells the revision that serves, and in ``update_error`` why an update was given up.
         """
 
 

@@ -22,8 +22,9 @@ from ..store import default_database
 from .abilities import FindsServers, FoundServer
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig
 from .lifecycle import Lifecycle
-from .operation import Operation, Progress, silent
+from .operation import Operation
 from .predictions import request_prediction
+from .progress import Progress, silent
 from .servers import ModelServers, Services
 from .service import Service
 

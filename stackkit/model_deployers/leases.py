@@ -25,17 +25,14 @@ from ..errors import DeploymentTimeoutError, LeaseLostError, StoreError
 from ..processes import ProcessIdentity, machine_name
 from ..store import Database
 from ..store import services as rows
-from ..store.outages import Progress, patiently
+from ..store.outages import patiently
+from .progress import Progress, silent
 
 _RENEW_SECONDS = rows.LEASE_SECONDS / 3
 _RELEASE_SECONDS = 5.0
 _POLL_SECONDS = (0.02, 0.5)
 
 Result = TypeVar("Result")
-
-
-def _silent(text: str) -> None:
-    """The progress of somebody who does not watch."""
 
 
 def actor() -> str:
@@ -67,7 +64,7 @@ class Lease:
     """A lease that is held. As a context manager it renews itself in a thread, and is given back at the end."""
 
     def __init__(
-        self, database: Database, service_id: str, epoch: int, owner: str, progress: Progress = _silent
+        self, database: Database, service_id: str, epoch: int, owner: str, progress: Progress = silent
     ) -> None:
         self.database = database
         self.service_id = service_id
@@ -179,7 +176,7 @@ def take(
     deadline: float,
     *,
     done: Callable[[RowMapping], bool] = lambda row: False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Lease | None:
     """Take the lease of a service, waiting for the one who has it until ``deadline`` (``time.monotonic()``).
 

@@ -36,7 +36,8 @@ from .abilities import FoundServer, UpdatesInPlace
 from .comparison import differences
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
 from .leases import Lease
-from .operation import Operation, Progress, silent
+from .operation import Operation
+from .progress import Progress, silent
 from .service import Service
 from .waiting import Verb, await_arrival, observe
 

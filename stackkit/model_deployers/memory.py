@@ -20,7 +20,8 @@ from ..stack import ComponentConfig
 from .abilities import UpdatesInPlace
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState
-from .operation import Operation, Progress
+from .operation import Operation
+from .progress import Progress
 from .service import Service
 
 Behaviour = Literal["run", "hang", "fail", "crash", "never_stop"]

@@ -9,13 +9,8 @@ from typing import Any
 
 from .config import ServiceConfig
 from .leases import Lease
+from .progress import Progress
 from .service import Service
-
-Progress = Callable[[str], None]
-
-
-def silent(text: str) -> None:
-    """The progress of somebody who does not watch."""
 
 
 class Operation:

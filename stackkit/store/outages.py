@@ -14,11 +14,10 @@ OUTAGE_SECONDS = 60.0
 _PAUSES = (0.1, 2.0)
 
 Result = TypeVar("Result")
-Progress = Callable[[str], None]
 
 
 def patiently(
-    action: Callable[[], Result], progress: Progress = lambda text: None, *, seconds: float | None = None
+    action: Callable[[], Result], progress: Callable[[str], None] = lambda text: None, *, seconds: float | None = None
 ) -> Result:
     """Do something with the database, again and again while that is away, for OUTAGE_SECONDS or ``seconds`` at most.
 

@@ -294,10 +294,13 @@ class TestBuilding:
         assert config["Labels"]["org.opencontainers.image.base.name"] == base
         assert config["User"] == "1000:1000"
         assert list(config["ExposedPorts"]) == ["8080/tcp"]
-        program = "import importlib.util as u; print([n for n in ('pip', 'setuptools', 'wheel') if u.find_spec(n)])"
+        program = (
+            "import importlib.util as u; print([n for n in ('pip', 'setuptools', 'wheel') if u.find_spec(n)])\n"
+            "from stackkit.serving import container as c; print(c.defaults.__code__.co_filename == c.__file__)"
+        )
         python = "/opt/stackkit/environment/bin/python"
-        said = engine.containers.run(image.tag, entrypoint=[python, "-c", program], command=[], remove=True)
-        assert said.decode() == "[]\n"
+        said = engine.containers.run(image.tag, entrypoint=[python, "-P", "-c", program], command=[], remove=True)
+        assert said.decode() == "[]\nTrue\n"
 
     def test_two_builds_without_a_cache_give_the_same_layers(
         self, engine: Any, build: Build, model: Callable[..., ResolvedModel], make_base: Callable[[], str]

@@ -21,6 +21,6 @@ def test_a_disk_that_is_spoilt_at_each_point(
     if reason is not None:
         requires("mount", f"no file system can be mounted here: {reason}")
     command = [*disks.NAMESPACE, sys.executable, disks.__file__, kind, name, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -35,6 +35,7 @@ def test_processes_killed_at_random(
     processes: ForkServerContext,
     summary: Callable[[str], None],
 ) -> None:
+    print(f"seed {SEED}")
     chance = random.Random(SEED)
     killed: Counter[str] = Counter()
     compared = 0
@@ -75,7 +76,7 @@ def test_processes_killed_at_random(
         service.delete(timeout=60)
     truth(client, home)
     assert not list((home / "services").rglob("*"))
-    assert KILLS < 30 or len(killed) == 3, f"not all were killed: {killed}"
+    assert KILLS < 100 or len(killed) == 3, f"not all were killed: {killed}"
     what = ", ".join(f"{count} {kind}" for kind, count in sorted(killed.items()))
     summary(f"killed at random (seed {SEED}): {what}; the table was compared {compared + 2} times, and was true")
 
@@ -92,7 +93,7 @@ def kill_some_server(home: Path, chance: random.Random) -> str | None:
     with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
         if alive := servers_alive(home):
             supervisor = chance.choice(alive)
-            victim = chance.choice([supervisor, *supervisor.children()])
+            victim = chance.choice([supervisor, chance.choice(supervisor.children() or [supervisor])])
             victim.kill()
             return "supervisors" if victim == supervisor else "workers"
     return None

@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from stackkit import Client
+from stackkit.environments import sweeping
 from stackkit.errors import AlreadyExistsError, DeploymentError, InUseError, LeaseLostError, ModelError, NotFoundError
 from stackkit.local import folders
 from stackkit.local.folders import ServerFolder
@@ -179,6 +180,8 @@ def test_the_model_of_a_server_that_lost_its_row_is_not_swept(
     service = deployer.deploy_model(model_name="m", model_uri=model)
     deployer.delete_model_server(service, forget=True)
     assert client.servers.sweep() == []
+    settings = deployer.database.settings
+    assert sweeping.sweep(settings.models_folder, deployer.database.url, lambda digests: ()) == [], "another flavor's"
     adopted = deployer.adopt_model_server(service.uuid)
     adopted.stop()
     adopted.start()

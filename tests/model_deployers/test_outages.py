@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -113,19 +114,40 @@ def test_an_outage_in_the_middle(
     before, operation, act, finally_state = VERBS[verb]
     service = deploy(through, "iris")
     before(through, service)
-    original, breaks = getattr(through, act), []
+    original = getattr(through, act)
+    with ExitStack() as outage:
+
+        def lose_the_database(operation: Operation) -> None:
+            original(operation)
+            monkeypatch.setattr(through, act, original)
+            outage.enter_context(away(proxy, 0.3))
+
+        monkeypatch.setattr(through, act, lose_the_database)
+        operation(through, service)
+        assert getattr(through, act) == original, "the database went away"
+    check(deployer, "iris", finally_state)
+
+
+@pytest.mark.parametrize("database_url", SERVERS, indirect=True)
+def test_what_is_waited_for_is_told(
+    deployer: MemoryModelDeployer, through: MemoryModelDeployer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = through.do_start
+    told: list[str] = []
 
     def lose_the_database(operation: Operation) -> None:
-        original(operation)
-        if not breaks:
-            breaks.append(away(proxy, 0.3))
-            breaks[0].__enter__()
+        start(operation)
+        proxy.leave()
 
-    monkeypatch.setattr(through, act, lose_the_database)
-    operation(through, service)
-    assert breaks
-    breaks[0].__exit__(None, None, None)
-    check(deployer, "iris", finally_state)
+    def progress(text: str) -> None:
+        if text.startswith("waiting for the database: The database"):
+            told.append(text)
+            if len(told) == 2:
+                proxy.come_back()
+
+    monkeypatch.setattr(through, "do_start", lose_the_database)
+    assert deploy(through, "iris", progress=progress).is_running
+    assert len(told) >= 2
 
 
 @pytest.mark.parametrize("database_url", SERVERS, indirect=True)

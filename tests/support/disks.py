@@ -1,8 +1,6 @@
 """A disk that is full or read-only from some point of an operation on, and what must be true then.
 
-Run in a mount namespace of its own, so that what is mounted ends with it:
-
-    unshare --mount python tests/support/disks.py full deploy FOLDER
+Run in namespaces of its own (see NAMESPACE), so that what is mounted and what is started ends with it.
 """
 
 from __future__ import annotations
@@ -28,6 +26,10 @@ from stackkit.stack import ComponentType
 from stackkit.store import outages
 
 SIZE = "16m"
+
+_AS_ROOT = [] if os.geteuid() == 0 else ["--map-root-user"]
+NAMESPACE = ["unshare", *_AS_ROOT, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""What runs a command in namespaces of its own: the mounts, and the processes too, end with it."""
 
 
 class Disk(Protocol):
@@ -151,9 +153,6 @@ def can_mount(folder: Path) -> str | None:
     except OSError as error:
         return f"unshare: {os.strerror(error.errno or errno.ENOENT)}"
     return tried.stderr.strip() or None
-
-
-NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--propagation", "private"]
 
 
 if __name__ == "__main__":

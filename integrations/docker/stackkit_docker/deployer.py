@@ -105,7 +105,7 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
     def do_start(self, operation: Operation) -> None:
         service, config = operation.service, _docker(operation.config)
         with self._engine() as client:
-            updates.clear(client, service.id)
+            updates.tidy(client, service.id)
             for container in containers.find(client, service.id):
                 if container.is_serving and container.revision == service.revision:
                     return
@@ -139,10 +139,11 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             except LeaseLostError:
                 raise
             except BaseException as error:
-                updates.clear(client, service.id)
+                updates.tidy(client, service.id)
                 said = error.message.splitlines()[0] if isinstance(error, StackkitError) else "it was cancelled"
                 operation.checkpoint(given_up={"revision": service.revision, "reason": said})
                 raise
+            operation.checkpoint()  # what serves is ended by whoever has the lease, and nobody else
             updates.take_over(client, old, new, self.config.network)
 
     def do_find(self) -> Sequence[FoundServer]:
@@ -173,18 +174,16 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         with self._engine() as client:
             for container in containers.find(client, service.id):
                 containers.remove(client, container.id)
-            updates.clear(client, service.id)
+            updates.tidy(client, service.id)
             for tag in service.status.details.get("images", ()):
                 model_images.discard(client, tag)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         with self._engine() as client:
-            for container in containers.find(client, service.id):
-                if container.name == main_name(service.id):
-                    lines = client.api.logs(
-                        container.id, stream=True, follow=follow, tail="all" if tail is None else tail
-                    )
-                    yield from _lines(lines)
+            container = _main(service, containers.find(client, service.id))
+            if container is not None:
+                chunks = client.api.logs(container.id, stream=True, follow=follow, tail="all" if tail is None else tail)
+                yield from _lines(chunks)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         details, rows = service.status.details, {"CONTAINER": main_name(service.id)}
@@ -268,7 +267,7 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             return self._serving(service, serving)
         if alive:
             return _not_published(client, service, alive[0])
-        ended = next((each for each in found if each.name == main_name(service.id)), None)
+        ended = _main(service, found)
         if ended is None or service.status.target is not Target.ACTIVE:
             return Observation(ServiceState.INACTIVE, "It has no container.")
         if ended.state == "created":
@@ -325,6 +324,13 @@ def _is_here(source: ModelSource) -> bool:
     """Whether the model's files are on this machine. The reference may end with the attribute of a Python file."""
     reference = source.reference or "nowhere"
     return any(Path(path).exists() for path in (reference, reference.rpartition(":")[0] or reference))
+
+
+def _main(service: Service, found: Sequence[Container]) -> Container | None:
+    """The container that serves, or did until it ended; not one that is to take its place."""
+    serving = [each for each in found if each.is_serving]
+    named = [each for each in found if each.name == main_name(service.id)]
+    return next(iter([*serving, *named]), None)
 
 
 def _found(container: Container) -> FoundServer:

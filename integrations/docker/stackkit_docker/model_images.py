@@ -68,7 +68,7 @@ def provide(
 ) -> None:
     """Have the model's image on the engine, and in the registry if there is one: found there, fetched or built.
 
-    Raises ImageError, which leaves no image behind that was not there, and ModelError.
+    Raises ModelError, and ImageError: one that cannot be built leaves nothing, one that cannot be pushed stays here.
     """
     repository = tag.rpartition(":")[0]
     with suppress(ImageNotFound):

@@ -22,11 +22,13 @@ from stackkit.model_deployers import Operation
 from . import containers
 from .config import DockerServiceConfig
 from .containers import LABEL_SERVICE, Container, main_name, next_name
+from .engine import words
 
 GRACE_SECONDS = 15
 """How long a container may take to end by itself: longer than our server gives the requests that it has begun."""
 
 _POLL_SECONDS = (0.1, 1.0)
+_CHECK_SECONDS = 5.0
 _LOG_LINES = 20
 
 
@@ -47,7 +49,7 @@ def make_ready(
     Raises DeploymentError when it ends or cannot be made, DeploymentTimeoutError and LeaseLostError.
     """
     service = operation.service
-    clear(engine, service.id)
+    tidy(engine, service.id)
     network = next_name(service.id)
     engine.api.create_network(network, internal=True, labels={LABEL_SERVICE: service.id})
     created = containers.create(
@@ -91,33 +93,45 @@ def take_over(engine: DockerClient, old: Container, new: Container, network: str
     except NotFound:
         pass  # somebody has removed it
     engine.api.connect_container_to_network(new.id, network)
-    engine.api.disconnect_container_from_network(new.id, next_name(new.service_id))
-    containers.remove(engine, old.id)
-    engine.api.rename(new.id, main_name(new.service_id))
-    _remove_networks(engine, new.service_id)
+    tidy(engine, new.service_id)
 
 
-def clear(engine: DockerClient, service_id: str) -> None:
-    """Remove what is left of an update that did not come to its end; a no-op when there is nothing."""
-    for container in containers.find(engine, service_id):
-        if not container.is_serving and container.name == next_name(service_id):
+def tidy(engine: DockerClient, service_id: str) -> None:
+    """Leave of an update, finished or not, the container that serves, under the service's name; else a no-op."""
+    found = containers.find(engine, service_id)
+    over = next((each for each in found if each.is_serving and each.name == next_name(service_id)), None)
+    for container in found:
+        if container is not over and (over is not None or container.name == next_name(service_id)):
             containers.remove(engine, container.id)
-    _remove_networks(engine, service_id)
-
-
-def _remove_networks(engine: DockerClient, service_id: str) -> None:
+    if over is not None:
+        engine.api.rename(over.id, main_name(service_id))
     for network in engine.api.networks(filters={"label": [f"{LABEL_SERVICE}={service_id}"]}):
         with suppress(NotFound):
+            if over is not None:
+                _leave(engine, over, network["Id"])
             engine.api.remove_network(network["Id"])
+
+
+def _leave(engine: DockerClient, container: Container, network: str) -> None:
+    try:
+        engine.api.disconnect_container_from_network(container.id, network)
+    except APIError as error:
+        if "is not connected" not in words(error):
+            raise
 
 
 def _passes(engine: DockerClient, container_id: str, command: Sequence[str]) -> bool:
     try:
         started = engine.api.exec_create(container_id, list(command))["Id"]
-        engine.api.exec_start(started)
-        return bool(engine.api.exec_inspect(started)["ExitCode"] == 0)
-    except (APIError, requests.RequestException):
-        return False  # it has ended meanwhile, which the next look tells, or the check hangs
+        engine.api.exec_start(started, detach=True)
+        deadline = time.monotonic() + _CHECK_SECONDS
+        while (found := engine.api.exec_inspect(started))["Running"]:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS[0])
+        return bool(found["ExitCode"] == 0)
+    except APIError:
+        return False  # it has ended meanwhile, which the next look tells
 
 
 def _tail(engine: DockerClient, container_id: str) -> str:

@@ -208,7 +208,7 @@ class Load:
         while not self._done.is_set():
             try:
                 answer = requests.post(self._url, json={"inputs": [0]}, timeout=30).json()["predictions"][0]
-            except requests.ConnectionError:
+            except requests.RequestException:  # refused, or cut off: the small server waits for nobody when it ends
                 answer = None
             self.answers.append(answer)
 
@@ -233,6 +233,21 @@ def test_an_update_takes_over_when_the_new_container_is_healthy(deploy: Deploy) 
     assert answered == sorted(answered), "the old one answers no more once the new one does"
     assert load.answers.index("two") - answered.index("two") == load.answers.count(None), "one gap, at the change"
     assert deploy.container(updated).attrs["Config"]["Labels"]["stackkit.revision"] == "2"
+
+
+def test_an_update_that_was_killed_after_it_took_over_is_brought_to_its_end(
+    deploy: Deploy, engine: DockerClient
+) -> None:
+    service = deploy()
+    deploy.container(service).rename(f"stackkit-{service.id}-next")
+    mine = {"label": f"stackkit.service={service.id}"}
+    engine.networks.create(f"stackkit-{service.id}-next", internal=True, labels={"stackkit.service": service.id})
+    engine.networks.list(filters=mine)[0].connect(f"stackkit-{service.id}-next")
+    assert service.refresh().is_running
+    assert list(service.logs()) == ["serving one"]
+    assert deploy("two", replace=True).predict([0]) == ["two"]
+    assert [each.name for each in engine.containers.list(all=True, filters=mine)] == [f"stackkit-{service.id}"]
+    assert not engine.networks.list(filters=mine)
 
 
 def test_an_update_that_nobody_waits_for_takes_over_at_once(deploy: Deploy) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 from docker import DockerClient
-from docker_parts import MODEL, remove_all
+from docker_parts import MODEL, remove_all, tags
 from stackkit_docker import updates
 from stackkit_docker.deployer import DockerModelDeployer
 
@@ -28,10 +28,6 @@ def model(tmp_path: Path) -> str:
     folder.mkdir()
     (folder / "model.py").write_text(MODEL.format(answer="1"), encoding="utf-8")
     return f"{folder}/model.py:predict"
-
-
-def tags(engine: DockerClient) -> set[str]:
-    return {tag for image in engine.images.list() for tag in image.tags}
 
 
 def test_its_container_is_read_only_and_not_root(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 from docker import DockerClient
-from docker_parts import MODEL, remove_all, require
+from docker_parts import MODEL, remove_all, require, tags
 from stackkit_docker.deployer import DockerModelDeployer
 
 from stackkit import Client
@@ -112,7 +112,7 @@ def test_a_built_image_is_pushed_and_found_there_by_the_next_engine(
         assert image.startswith(f"{registry.address}/team/stackkit-models:")
         assert registry.tags("team/stackkit-models") == [image.rpartition(":")[2]]
         service.delete()
-        assert image not in [tag for each in engine.images.list() for tag in each.tags]
+        assert image not in tags(engine)
         said: list[str] = []
         again = deployer.deploy_model(model_name="iris", model_uri=model, progress=said.append)
         assert again.predict([0]) == [[1]]
@@ -139,7 +139,7 @@ def test_a_wrong_password_is_told_and_leaves_nothing(
         (service,) = deployer.find_model_server()
         image = service.status.details["image"]
         service.delete()
-        assert image not in [tag for each in engine.images.list() for tag in each.tags]
+        assert image not in tags(engine)
         with pytest.raises(ImageError, match=r"cannot be fetched"):
             deployer.deploy_model(model_name="named", image=f"{registry.address}/team/stackkit-models:1")
         assert not deployer.find_model_server()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,8 +101,12 @@ def _build(
             forcerm=True,
             decode=True,
         )
-        for message in messages:
-            output.take(message)
+        try:
+            for message in messages:
+                output.take(message)
+        except ImageError:
+            deque(messages, maxlen=0)  # nothing follows but the end, which gives the connection back
+            raise
         image = engine.images.get(str(output.image))
         # the engine keeps a stage's arguments with its cache: a password there costs the next build that cache
         has_secrets = any(_has_credentials(arguments.get(name, "")) for name in BUILD_ARGUMENTS)
@@ -115,17 +120,18 @@ def _build(
 def _push(
     engine: DockerClient, tag: str, credentials: Mapping[str, str] | None, progress: Callable[[str], None]
 ) -> str:
-    digest = ""
+    digest, refusal = "", None
     auth = None if credentials is None else dict(credentials)
     for message in engine.api.push(tag, stream=True, decode=True, auth_config=auth):
-        if "error" in message:
-            raise ImageError(
-                f"The image {tag} cannot be pushed: {message['error']}",
-                "Check its name, which begins with the registry's host, and your credentials there: docker login.",
-            )
+        refusal = message.get("error", refusal)
         if "status" in message:
             progress(f"pushing {tag}: {message['status']}")
         digest = (message.get("aux") or {}).get("Digest", digest)
+    if refusal is not None:
+        raise ImageError(
+            f"The image {tag} cannot be pushed: {refusal}",
+            "Check its name, which begins with the registry's host, and your credentials there: docker login.",
+        )
     return digest
 
 

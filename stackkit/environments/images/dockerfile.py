@@ -1,6 +1,6 @@
 """The Dockerfile of a model's image: requirements first, then the serving runtime, then the model.
 
-It keeps to what every builder understands, so that it needs neither BuildKit nor a shell of one's own.
+It keeps to what every builder understands: it needs no BuildKit.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _PYTHON = f"{_ENVIRONMENT}/bin/python"
 _LAYER = "/layer"
 
 _VERSION = "$(python -c 'import sys; print(*sys.version_info[:2], sep=\".\")')"
+_PACKAGES = f"{_ENVIRONMENT}/lib/python{_VERSION}/site-packages"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class ImageSettings:
 
 def render(settings: ImageSettings) -> str:
     """The text of the Dockerfile, for a context with ``requirements/``, ``runtime/`` and, if it has one, ``model/``,
-    which holds the model as it lies in the image: in ``model/opt/stackkit/model/``."""
+    which holds the model as it lies in the image: in ``model/opt/stackkit/model/``.
+    """
     base = settings.base_image
     parts = [
         f"FROM {base} AS environment",
@@ -65,7 +67,8 @@ def render(settings: ImageSettings) -> str:
         "",
         f"FROM {base} AS runtime",
         f"COPY runtime {BUILD_FOLDER}/",
-        _run(_compile(BUILD_FOLDER), *_make_layer(BUILD_FOLDER, f"{_ENVIRONMENT}/lib/python{_VERSION}/site-packages")),
+        # what is compiled names the place that it will have, for tracebacks
+        _run(_compile(f"-s {BUILD_FOLDER} -p {_PACKAGES} {BUILD_FOLDER}"), *_make_layer(BUILD_FOLDER, _PACKAGES)),
         "",
         f"FROM {base}",
         f"COPY --from=environment {_LAYER} /",
@@ -74,7 +77,7 @@ def render(settings: ImageSettings) -> str:
         _variables("ENV", {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}),  # noqa: S108 - a container's own
         f"USER {USER}",
         f"EXPOSE {container.PORT}",
-        "# Told to start anew, a container loads its model first: only after ten minutes is that a failure.",
+        "# Until ten minutes have passed, a model that still loads is no failure.",
         f"HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \\\n  CMD {_command('health_check')}",
         f"ENTRYPOINT {_command('')}",
         f"CMD {json.dumps([container.COMMAND])}",
@@ -94,9 +97,9 @@ def _check_python(version: str) -> str:
     return f"RUN {json.dumps(['python', '-c', program])}"
 
 
-def _compile(folder: str) -> str:
+def _compile(arguments: str) -> str:
     # hashed, not dated: files in an image do not change, and two builds then compile to the same bytes
-    return f"PYTHONHASHSEED=0 python -m compileall -q --invalidation-mode unchecked-hash {folder}"
+    return f"PYTHONHASHSEED=0 python -m compileall -q --invalidation-mode unchecked-hash {arguments}"
 
 
 def _make_layer(folder: str, place: str) -> list[str]:

@@ -81,6 +81,11 @@ def build(engine: DockerClient, tag: str, *lines: str) -> None:
     engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, labels={LABEL_TEST: tag})
 
 
+def tags(engine: DockerClient) -> set[str]:
+    """The names of all images; by one call, since others remove theirs meanwhile."""
+    return {tag for image in engine.api.images() for tag in image["RepoTags"] or ()}
+
+
 def remove_all(engine: DockerClient, client: Client) -> None:
     """Remove what a failed test has left on the engine of the services of ``client``, and nobody else's."""
     for service in list(client.servers.find(refresh=False)):
