@@ -150,6 +150,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._is_in_head = True
         self._url = b""
+        self._headers = {}
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -163,7 +164,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_in_head = False
         self._head_size = 0
-        headers, self._headers = self._headers, {}  # another one for what may follow the body
+        headers, self._headers = self._headers, {}  # what may follow the body is none of the head's
         is_old = parser.get_http_version() == "1.0"
         exchange = Exchange(self, keeps_alive=not is_old and parser.should_keep_alive(), is_old=is_old)
         exchange.expects_continue = headers.get("expect", "").lower() == "100-continue"
@@ -210,7 +211,6 @@ class Connection(asyncio.Protocol):
         if self._headers.pop("upgrade", None) is None:
             raise httptools.HttpParserError("there is no upgrade to do without")
         lines = [f"{name}: {value}\r\n" for name, value in self._headers.items()]
-        self._headers = {}
         self._parser = httptools.HttpRequestParser(self)
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._url, "".join(lines).encode("latin-1"))
 

@@ -15,14 +15,19 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+_WRITER = json.JSONEncoder(allow_nan=False)
+
+_MANY = 256
+"""Numbers from which on it pays to look at them first."""
+
 
 def encode(predictions: Any, *, wrapped: bool = True) -> bytes:
     """The reply's body: ``{"predictions": …}``, or the bare predictions.
 
     Raises TypeError for what JSON cannot say.
     """
-    plain = to_plain(predictions)
-    return json.dumps({"predictions": plain} if wrapped else plain, allow_nan=False).encode()
+    text = _text(predictions)
+    return (f'{{"predictions": {text}}}' if wrapped else text).encode()
 
 
 def encode_lines(predictions: Any) -> bytes:
@@ -41,6 +46,31 @@ def encode_csv(predictions: Any) -> bytes:
         values = row.values() if isinstance(row, dict) else row if isinstance(row, list) else [row]
         writer.writerow([json.dumps(each) if isinstance(each, list | dict | bool) else each for each in values])
     return text.getvalue().encode()
+
+
+def _text(predictions: Any) -> str:
+    if (numpy := sys.modules.get("numpy")) is not None and isinstance(predictions, numpy.ndarray):
+        kind = predictions.dtype.kind
+        # what is wider than a double has no counterpart in Python
+        if kind in "iu" or (kind == "f" and predictions.itemsize <= 8 and bool(numpy.isfinite(predictions).all())):
+            return _numbers(numpy, predictions)
+    return _WRITER.encode(to_plain(predictions))
+
+
+def _numbers(np: ModuleType, values: Any) -> str:
+    """Finite numbers, to the byte as Python's own JSON writes them, which takes ten times as long for many."""
+    plain = values.tolist()
+    if values.size < _MANY or (values.dtype.kind == "f" and _has_exponents(np, values)):
+        return str(plain)
+    import orjson
+
+    return orjson.dumps(plain).replace(b",", b", ").decode()
+
+
+def _has_exponents(np: ModuleType, values: Any) -> bool:
+    """Whether Python writes one of them with an exponent, which others write differently."""
+    sizes = np.abs(values, dtype="float64")
+    return bool((((sizes < 1e-4) & (sizes != 0)) | (sizes >= 1e16)).any())
 
 
 def _rows(predictions: Any) -> list[Any]:
@@ -69,10 +99,10 @@ def to_plain(value: Any) -> Any:
 
 def _from_library(value: Any) -> Any:
     # what was never imported cannot be what the value is made of
-    if (pandas := sys.modules.get("pandas")) is not None and _is_pandas(pandas, value):
-        return _from_pandas(pandas, value)
     if (numpy := sys.modules.get("numpy")) is not None and isinstance(value, numpy.ndarray | numpy.generic):
         return _from_numpy(numpy, value)
+    if (pandas := sys.modules.get("pandas")) is not None and _is_pandas(pandas, value):
+        return _from_pandas(pandas, value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     for name in ("model_dump", "tolist"):  # a pydantic object, or an array of some other library

@@ -65,15 +65,17 @@ class Request:
     async def body(self) -> bytes:
         """The body as it came. Raises RequestError (413) when it is too large, ClientGoneError when it is not whole."""
         declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.max_body:
+            raise self._too_large()
         try:
-            if declared.isdecimal() and int(declared) > self.max_body:
-                raise BodyTooLargeError
             body = await self.incoming.body(self.max_body)
         except BodyTooLargeError:
-            message = f"The body is larger than {self.max_body} bytes."
-            raise RequestError(413, "BAD_REQUEST", message) from None
+            raise self._too_large() from None
         self.size = len(body)
         return body
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, "BAD_REQUEST", f"The body is larger than {self.max_body} bytes.")
 
 
 Send = Callable[[Response], Awaitable[None]]

@@ -50,26 +50,30 @@ class Reply:
 
 
 class Transport(asyncio.Transport):
-    """Takes what a connection sends."""
+    """Takes what a connection sends. ``was_closed`` by the connection, that is, not because the client has left."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sent = bytearray()
         self.is_reading = True
-        self._is_closed = False
+        self.was_closed = False
+        self._has_left = False
+
+    def leave(self) -> None:
+        self._has_left = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self._is_closed
+        assert not self.is_closing()
         self.sent += data
 
     def is_closing(self) -> bool:
-        return self._is_closed
+        return self.was_closed or self._has_left
 
     def close(self) -> None:
-        self._is_closed = True
+        self.was_closed = True
 
     def abort(self) -> None:
-        self._is_closed = True
+        self.was_closed = True
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -79,6 +83,11 @@ class Transport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.is_reading = True
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
 
 
 class Sent(io.BytesIO):

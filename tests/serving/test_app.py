@@ -219,9 +219,7 @@ def test_a_call_that_takes_too_long_is_504(call: Call, make_app: MakeApp) -> Non
     assert (reply.status, reply.content["error_code"]) == (504, "DEADLINE_EXCEEDED")
 
 
-def test_a_full_queue_is_503_and_health_still_answers(
-    make_app: MakeApp, ask: Callable[..., Awaitable[Any]]
-) -> None:
+def test_a_full_queue_is_503_and_health_still_answers(make_app: MakeApp, ask: Callable[..., Awaitable[Any]]) -> None:
     began, released = threading.Event(), threading.Event()
 
     def wait(_: Any) -> Any:

@@ -141,7 +141,9 @@ def answers(ask: Callable[..., Awaitable[Any]]) -> Answers:
     return lambda app, model, bodies: asyncio.run(scenario(app, model, bodies))
 
 
-def test_requests_that_wait_are_one_call_and_each_gets_its_own_rows(serve_model: Callable[..., App], answers: Answers) -> None:
+def test_requests_that_wait_are_one_call_and_each_gets_its_own_rows(
+    serve_model: Callable[..., App], answers: Answers
+) -> None:
     model = Summing()
     replies = answers(serve_model(model), model, [{"inputs": [1]}, {"inputs": [2, 3]}, {"inputs": []}, {"inputs": [4]}])
     assert model.calls == [[0], [1, 2, 3, 4], []]  # what has no rows may be an error, and is tried alone
