@@ -125,15 +125,20 @@ def _gather_matrix(payload: Payload, data: Sequence[Any], names: Sequence[Any] |
     kinds = set(map(type, data))
     if list not in kinds and (names is None or len(names) == 1):
         data = [[value] for value in data]
-        kinds = {list}
+    elif data and kinds != {list}:
+        raise _ragged(payload)
     if names is None:
         names = range(len(data[0])) if data else ()
     elif not set(map(type, names)) <= _NAME_TYPES or len(set(names)) != len(names):
         raise BadRequestError(f"columns of {payload.shape} must be different names.")
-    if data and (kinds != {list} or set(map(len, data)) != {len(names)}):
-        raise BadRequestError(f"{payload.shape} has rows that are not as long as its columns are many.")
+    if data and set(map(len, data)) != {len(names)}:
+        raise _ragged(payload)
     columns = map(list, zip(*data, strict=True)) if data else ([] for _ in names)
     return dict(zip(names, columns, strict=True))
+
+
+def _ragged(payload: Payload) -> BadRequestError:
+    return BadRequestError(f"{payload.shape} has rows that are not as long as its columns are many.")
 
 
 def _gather_columns(payload: Payload, wanted: Sequence[str] | None) -> Gathered:

@@ -20,6 +20,8 @@ from stackkit.serving.replies import encode, encode_csv, encode_lines
         (np.array(["a", "b"]), ["a", "b"]),
         (np.array([1, None, np.nan], dtype=object), [1, None, None]),
         (np.array(5), 5),
+        (np.ma.array([1, 2], mask=[False, True]), [1, None]),
+        (np.array([[1.5, 2.0]], dtype=">f8").T, [[1.5], [2.0]]),
         (np.float32(1.5), 1.5),
         (np.float64("nan"), None),
         (np.int64(3), 3),
