@@ -84,7 +84,9 @@ class Connection(asyncio.Protocol):
     async def room(self) -> None:
         """Wait for a client that is slow to take what was sent, until it has taken most of it or is gone."""
         if self._writable is not None:
+            self.deadline = self.loop.time() + KEEP_ALIVE
             await self._writable
+            self.deadline = math.inf
 
     @property
     def is_answering(self) -> bool:
@@ -95,6 +97,8 @@ class Connection(asyncio.Protocol):
         """Close now, or after the reply that is being made."""
         if self._current is None:
             self.transport.close()
+        elif self._coming is not None:
+            self._coming.keeps_alive = False
 
     def close(self) -> None:
         """Close without waiting for the client to take what was sent."""
@@ -216,6 +220,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self) -> None:
         """What came is not HTTP: end with the requests before it, and say so where there are none."""
+        logger.info("what is not HTTP is refused")
         self._takes_more = False
         last = self._coming
         if self._current is None:
@@ -244,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, exchange: Exchange) -> None:
         """Go on with the next request, or wait for it."""
-        exchange.is_answered = True
+        exchange.finish()
         self._current = self._task = None
         if self.transport.is_closing():
             return

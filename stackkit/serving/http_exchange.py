@@ -80,7 +80,8 @@ class Exchange:
             raise BodyTooLargeError
         if not self.is_complete:
             raise ClientGoneError
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def gone(self) -> None:
         if not self._is_lost:
@@ -105,6 +106,11 @@ class Exchange:
     def complete(self) -> None:
         self.is_complete = True
         _wake(self._whole)
+
+    def finish(self) -> None:
+        """Nobody wants the request any more."""
+        self.is_answered = True
+        self._pieces.clear()
 
     def lose(self) -> None:
         """The client has gone, or makes no sense any more."""

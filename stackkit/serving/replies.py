@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import orjson
+
 _WRITER = json.JSONEncoder(allow_nan=False)
 
 _MANY = 256
@@ -63,8 +65,6 @@ def _write_numbers(np: ModuleType, values: Any) -> bytes:
     plain = values.tolist()
     if values.size < _MANY or (values.dtype.kind == "f" and _has_exponents(np, values)):
         return str(plain).encode()
-    import orjson
-
     return orjson.dumps(plain).replace(b",", b", ")
 
 

@@ -307,6 +307,7 @@ def test_a_reply_waits_for_a_client_that_is_slow_to_take_the_one_before(hold: An
         connection.data_received(post(b"/", b"body"))
         await settle()
         assert transport.sent == b""
+        assert 0 < connection.deadline - connection.loop.time() <= KEEP_ALIVE
         connection.resume_writing()
         await settle()
         assert bodies(transport.sent) == [b"body"]
@@ -386,3 +387,25 @@ def test_while_a_server_drains_the_last_reply_that_is_due_says_so(hold: Any, tra
     assert bodies(transport.sent) == [b"1", b"2"]
     assert transport.sent.count(b"\r\nconnection: close\r\n") == 1
     assert transport.was_closed
+
+
+def test_a_connection_that_is_to_end_when_it_is_idle_ends_with_its_reply(hold: Any, transport: Any) -> None:
+    async def scenario(connection: Connection) -> None:
+        connection.data_received(b"GET /stream HTTP/1.1\r\n\r\n")
+        await settle()
+        connection.end_when_idle()
+        assert not transport.was_closed
+        connection._application.released.set()
+        await settle()
+        assert transport.was_closed
+
+    hold(scenario)
+    assert transport.sent.endswith(b"second\r\n0\r\n\r\n")
+
+
+def test_an_idle_connection_ends_at_once(hold: Any, transport: Any) -> None:
+    async def scenario(connection: Connection) -> None:
+        connection.end_when_idle()
+        assert transport.was_closed
+
+    hold(scenario)
