@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
                 exchange.lose()
         self._pipeline.clear()
         self.resume_writing()
-        self._parser = None  # it holds this object in turn
+        self._parser = self._coming = None  # each holds this object in turn
 
     def data_received(self, data: bytes) -> None:
         if not self._takes_more:
@@ -129,7 +129,8 @@ class Connection(asyncio.Protocol):
         was_in_head = self._is_in_head
         try:
             self._feed(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            logger.info("what is not HTTP is refused (%s)", type(error).__name__)
             self._refuse()
             return
         if self._is_in_head:
@@ -220,7 +221,6 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self) -> None:
         """What came is not HTTP: end with the requests before it, and say so where there are none."""
-        logger.info("what is not HTTP is refused")
         self._takes_more = False
         last = self._coming
         if self._current is None:

@@ -111,6 +111,7 @@ class Exchange:
         """Nobody wants the request any more."""
         self.is_answered = True
         self._pieces.clear()
+        del self.request  # which holds this object in turn: requests are to leave no work to the garbage collector
 
     def lose(self) -> None:
         """The client has gone, or makes no sense any more."""

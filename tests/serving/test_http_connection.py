@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from stackkit.serving.bounds import HEAD_TIMEOUT, KEEP_ALIVE
 from stackkit.serving.http_connection import Connection, Connections
+from stackkit.serving.http_exchange import Exchange
 from stackkit.serving.routing import BodyTooLargeError, ClientGoneError, Request, Response, Send
 
 Scenario = Callable[[Connection], Awaitable[None]]
@@ -407,5 +409,24 @@ def test_an_idle_connection_ends_at_once(hold: Any, transport: Any) -> None:
     async def scenario(connection: Connection) -> None:
         connection.end_when_idle()
         assert transport.was_closed
+
+    hold(scenario)
+
+
+def test_requests_leave_no_garbage(hold: Any) -> None:
+    def left() -> int:
+        return sum(isinstance(each, Exchange | Request) for each in gc.get_objects())
+
+    async def scenario(connection: Connection) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                connection.data_received(post(b"/", b"body"))
+                await settle()
+                connection._application.requests.clear()
+            assert left() <= 1  # the last one is kept for what may follow its body
+        finally:
+            gc.enable()
 
     hold(scenario)
