@@ -1,4 +1,4 @@
-"""How long the first page of find_model_server takes, by filter and by how many services there are.
+"""How long the first page of find_model_server takes, by filter and by how many services there are, and a list.
 
     python benchmarks/find.py --sizes 1000 10000 100000
 
@@ -60,7 +60,19 @@ def measure(client: Client, size: int) -> list[tuple[str, str, str, str]]:
         # those few are in ``state``, and all others are not
         let_few_be(client, state)
         rows += [timed(client, {"running": running}, FEW), timed(client, {"running": not running}, size - FEW)]
-    return rows
+    return [*rows, timed_list(client, size)]
+
+
+def timed_list(client: Client, size: int) -> tuple[str, str, str, str]:
+    """Read the list of all deployers' services from the newest to the oldest, and time each of its pages."""
+    samples = []
+    pages = iter(client.servers.find(refresh=False))
+    for first in range(0, size, PAGE_SIZE):
+        wanted = min(PAGE_SIZE, size - first)
+        samples.append(wall(lambda wanted=wanted: [next(pages) for _ in range(wanted)]) * 1e3)
+    if next(pages, None) is not None:
+        raise SystemExit(f"the list has more than {size} services")
+    return "the whole list, each page", f"{size:,}", f"{statistics.median(samples):.2f}", f"{max(samples):.2f}"
 
 
 def timed(client: Client, filters: Mapping[str, Any], matching: int) -> tuple[str, str, str, str]:

@@ -6,11 +6,13 @@ run = Client().get_pipeline_run("training-2026_11_21-10_30_00_123456")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .errors import FlavorError
+from .errors import FlavorError, InvalidConfigError
 from .settings import Settings
 from .stack import (
     ComponentRecord,
@@ -25,8 +27,15 @@ from .stack import (
 from .store import Database, default_database
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from threading import Event
 
+    from .environments.choosing import ChosenEnvironment
+    from .environments.foreground import ForegroundCommand
+    from .environments.images import BuiltImage
+    from .environments.models import ResolvedModel
+    from .environments.python_environments.building import BuiltEnvironment
+    from .local.environments import ModelEnvironments
     from .model_deployers import BaseModelDeployer, ModelServers
     from .pipelines.runs import PipelineRun, RunStore
 
@@ -66,6 +75,13 @@ class Client:
         from .model_deployers import ModelServers
 
         return ModelServers(self.database)
+
+    @cached_property
+    def environments(self) -> ModelEnvironments:
+        """The models' own Python environments in this home."""
+        from .local.environments import ModelEnvironments
+
+        return ModelEnvironments(self.database)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -131,31 +147,130 @@ class Client:
     def serve_command(
         self,
         model_uri: str,
+        options: Mapping[str, str | int | float | None],
         *,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        workers: int = 1,
-        request_timeout: float = 60,
-        progress: Callable[[str], None] | None = None,
-    ) -> tuple[list[str], dict[str, str]]:
-        """The command, and its environment, that serves a model in the foreground, in no table. Starts nothing.
+        env_manager: str | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> ForegroundCommand:
+        """What serves a model in the foreground, in no table, when this process executes it. Starts nothing.
 
-        Keeps the model's files in the home by their digest. Raises ModelError.
+        ``options`` are the server's, as in ``launch.serve_command``; ``env_manager`` is as in ``choosing.choose``.
+        Keeps the model's files in the home by their digest, and builds its environment. Raises ModelError, and
+        InvalidConfigError for a GPU that is hidden.
         """
         from .environments import launch
+        from .environments.foreground import foreground
+
+        gpus = options.get("gpus")
+        launch.check_gpus(str(gpus).split(",") if gpus else [], os.environ)
+        model, chosen, built = self._make_ready(model_uri, "stackkit serve", env_manager, progress)
+        python = None if built is None else built.python
+        command = launch.serve_command(model.reference, {"format": model.format, **options, "python": python})
+        return foreground(command, chosen, built)
+
+    def predict_command(
+        self,
+        model_uri: str,
+        *,
+        input: Path,  # noqa: A002 - what the command line's option is called
+        output: Path,
+        params: Mapping[str, str] | None = None,
+        chunk_size: int | None = None,
+        casting: str | None = None,
+        env_manager: str | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> ForegroundCommand:
+        """What writes predictions for the rows of ``input`` to ``output`` when this process executes it. Starts
+        nothing.
+
+        ``params`` are the model's, each value as text; ``env_manager`` is as in ``choosing.choose``. Keeps the model's
+        files in the home by their digest, and builds its environment. Raises InvalidConfigError when one of the two
+        files cannot be used, ModelError.
+        """
+        from .environments import launch
+        from .environments.foreground import foreground
+        from .serving.batch.errors import BatchError
+        from .serving.batch.files import check
+
+        try:
+            check(input, output)
+        except BatchError as error:
+            raise InvalidConfigError(error.message, error.hint) from None
+        model, chosen, built = self._make_ready(model_uri, "stackkit predict", env_manager, progress)
+        options = {"format": model.format, "chunk_size": chunk_size, "casting": casting}
+        python = None if built is None else built.python
+        command = launch.predict_command(model.reference, input, output, params or {}, options, python=python)
+        return foreground(command, chosen, built)
+
+    def build_image(
+        self,
+        model_uri: str,
+        *,
+        tag: str,
+        base_image: str | None = None,
+        fetch_at_start: bool = False,
+        platform: str | None = None,
+        push: bool = False,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> BuiltImage:
+        """Build an image that serves a model, and push it if asked to. What the options mean and what is raised is
+        as in ``images.build``; ModelError also when there is no such model.
+        """
+        from .environments import images
+
+        with self._resolved(model_uri, progress) as model:
+            return images.build(
+                model,
+                tag=tag,
+                base_image=base_image,
+                fetch_at_start=fetch_at_start,
+                platform=platform,
+                push=push,
+                progress=progress,
+            )
+
+    def write_build_context(
+        self,
+        model_uri: str,
+        folder: Path,
+        *,
+        base_image: str | None = None,
+        fetch_at_start: bool = False,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Write what ``build_image`` sends to an engine, the Dockerfile among it, into ``folder``, which must be empty
+        or not be there. Raises ImageError, ModelError.
+        """
+        from .environments import images
+
+        with self._resolved(model_uri, progress) as model:
+            images.make_context(model, base_image=base_image, fetch_at_start=fetch_at_start).write(folder)
+
+    @contextmanager
+    def _resolved(self, model_uri: str, progress: Callable[[str], None]) -> Iterator[ResolvedModel]:
+        """A model whose files are kept for the length of the ``with``, and as long as somebody else needs them."""
+        from .environments import sweeping
         from .environments.models import resolve
 
         self.settings.ensure_home()
-        model = resolve(model_uri, models_folder=self.settings.models_folder, progress=progress)
-        command = launch.serve_command(
-            model.reference,
-            format=model.format,
-            host=host,
-            port=port,
-            workers=workers,
-            request_timeout=request_timeout,
-        )
-        return command, launch.server_environment({})
+        folder = self.settings.models_folder
+        with sweeping.holding(folder):
+            yield resolve(model_uri, models_folder=folder, progress=progress)
+
+    def _make_ready(
+        self, model_uri: str, user: str, env_manager: str | None, progress: Callable[[str], None]
+    ) -> tuple[ResolvedModel, ChosenEnvironment, BuiltEnvironment | None]:
+        """Keep a model's files for ``user``, and build the environment that it is run in."""
+        from .environments import choosing, sweeping
+        from .environments.models import resolve
+
+        self.settings.ensure_home()
+        folder = self.settings.models_folder
+        with sweeping.holding(folder):
+            model = resolve(model_uri, models_folder=folder, progress=progress)
+            sweeping.note_user(model.digest, folder, user)
+        chosen = choosing.choose(model.reference, model.format, env_manager)
+        return model, chosen, chosen.build(self.settings.environments_folder, progress=progress)
 
     def _flavor_of(self, component_type: ComponentType, name: str) -> Any:
         return self.flavors.get(component_type, self.components.get(component_type, name).flavor)

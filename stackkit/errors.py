@@ -71,6 +71,10 @@ class ModelError(StackkitError):
     """The model URI cannot be resolved, or what it names is no model."""
 
 
+class ImageError(StackkitError):
+    """A model's image cannot be built or pushed; the message carries the resolver's or the engine's own words."""
+
+
 class PlatformUnavailableError(StackkitError):
     """The platform that runs the servers cannot be asked; nothing is known about them."""
 

@@ -68,6 +68,10 @@ class Settings:
         return self.home / "models"
 
     @property
+    def environments_folder(self) -> Path:
+        return self.home / "environments"
+
+    @property
     def artifacts_folder(self) -> Path:
         return self.home / "artifacts"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from local_wheels import write_wheels
 from sqlalchemy import Engine, create_engine, text
 
 from stackkit import Client
@@ -144,6 +145,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that is marked ``all_databases`` once on each kind of database."""
     if metafunc.definition.get_closest_marker("all_databases"):
         metafunc.parametrize("database_url", ALL_DATABASES, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The options that make pip and uv install from wheels made here, and from nowhere else."""
+    return tuple(write_wheels(tmp_path_factory.mktemp("wheels")))
+
+
+@pytest.fixture
+def asks_for(wheels: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a requirements.txt into a folder, of lines that those wheels fulfil."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+    def write(folder: Path, *lines: str) -> Path:
+        file = folder / "requirements.txt"
+        file.write_text("".join(f"{line}\n" for line in (*wheels, *lines)), encoding="utf-8")
+        return file
+
+    return write
 
 
 @pytest.fixture

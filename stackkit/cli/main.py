@@ -26,7 +26,10 @@ _COMMANDS = {
     "secret": ("stackkit.cli.secrets:secret", "Keep passwords and keys encrypted."),
     "pipeline": ("stackkit.cli.runs:pipeline", "Look at pipeline runs."),
     "db": ("stackkit.cli.database:db", "Look at the database's schema, and upgrade it."),
+    "model": ("stackkit.cli.model:model", "Make ready what a model needs to be served."),
+    "environment": ("stackkit.cli.environment:environment", "Look at the models' own Python environments."),
     "serve": ("stackkit.cli.serve:serve", "Serve a model in the foreground, until Ctrl-C."),
+    "predict": ("stackkit.cli.predict:predict", "Predict for every row of a file."),
     "status": ("stackkit.cli.status:status", "Show what stackkit uses here, and how many servers are running where."),
 }
 

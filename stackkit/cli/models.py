@@ -132,7 +132,7 @@ def list_models(
 
 
 @models.command("deploy")
-@click.option("--model-uri", required=True, help="The model: a path, models:/name/version, s3://…, module:attribute.")
+@click.option("--model-uri", help="The model: a path, models:/name/version, s3://…, module:attribute.")
 @click.option("--model-name", required=True, help="The model's name.")
 @click.option("--model-version", help="The model's version.")
 @click.option("--deployer", help="The model deployer.  [default: the active stack's]")

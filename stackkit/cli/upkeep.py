@@ -66,12 +66,18 @@ def watch(interval: float) -> None:
 @yes_option
 @timeout_option
 def prune(older_than: timedelta, yes: bool, timeout: float) -> None:
-    """Delete the servers that have been in error or stopped for long."""
+    """Delete the servers that have been in error or stopped for long.
+
+    What an interrupted deploy has left of its model's files goes without a question: no server names it.
+    """
     from ..client import Client
 
-    stale = Client().servers.stale(older_than)
+    servers = Client().servers
+    if swept := servers.sweep():
+        note(f"Removed the files of {len(swept)} {'model' if len(swept) == 1 else 'models'} that no server names.")
+    stale = servers.stale(older_than)
     if not stale:
-        note("There is nothing to prune.")
+        note("There is no server to prune.")
         return
     for service in stale:
         note(f"{service.id}  {service.status.state.value:8}  {service.name}")

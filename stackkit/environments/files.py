@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-
-MODEL_FOLDER = "model"
-"""What the folder of a model that is a folder is called where models are kept."""
-
-_IGNORED = frozenset({"__pycache__", ".DS_Store"})
+from ..serving import model_files
+from ..serving.model_files import MODEL_FOLDER, is_ignored
 
 
 @dataclass(frozen=True)
@@ -58,22 +55,7 @@ def digest_files(files: Iterable[ModelFile]) -> str:
 
     Raises ModelError when one of them cannot be read, or is gone since it was listed.
     """
-    digest = hashlib.sha256()
-    for file in files:
-        with reading(file.path):
-            try:
-                with file.path.open("rb") as opened:
-                    contents = hashlib.file_digest(opened, "sha256")
-            except FileNotFoundError as error:
-                raise changed(file.path) from error
-        # a name holds no NUL and a content digest has a fixed length: no two models give the same bytes here
-        digest.update(b"%s\0%d\0%s" % (os.fsencode(file.name), file.size, contents.digest()))
-    return digest.hexdigest()
-
-
-def is_ignored(name: str) -> bool:
-    """Whether a POSIX path is no part of a model: bytecode and what file managers leave behind."""
-    return not _IGNORED.isdisjoint(name.split("/"))
+    return model_files.digest((file.name, file.size, _digest_contents(file.path)) for file in files)
 
 
 def top_name(name: str) -> str:
@@ -122,11 +104,20 @@ def changed(source: Path) -> ModelError:
     )
 
 
+def _digest_contents(path: Path) -> bytes:
+    with reading(path):
+        try:
+            with path.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").digest()
+        except FileNotFoundError as error:
+            raise changed(path) from error
+
+
 def _walk(folder: Path, name: str, above: tuple[Path, ...]) -> Iterator[ModelFile]:
     # ``folder`` and ``above`` have no links in them, so what is not a link in them has none either
     root = above[0]
     for entry in folder.iterdir():
-        if entry.name in _IGNORED:
+        if is_ignored(entry.name):
             continue
         path = _follow(entry, root) if entry.is_symlink() else entry
         entry_name = f"{name}/{entry.name}"

@@ -1,4 +1,4 @@
-"""The command line and the environment that a model server is started with.
+"""The command line and the environment variables that a model server is started with.
 
 Every command is an argument list for an exec, never a line for a shell. ``-P`` keeps the working directory, and with
 it whatever file happens to lie there, off the server's import path.
@@ -8,39 +8,40 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..errors import InvalidConfigError
 
-def serve_command(
-    reference: str,
-    *,
-    format: str | None = None,  # noqa: A002 - what the field and the command line's option are called
-    host: str,
-    port: int,
-    workers: int,
-    request_timeout: float,
-    python: str | None = None,
-) -> list[str]:
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def serve_command(reference: str, options: Mapping[str, str | int | float | None]) -> list[str]:
     """The command that serves a model in the foreground until it is signalled.
 
-    ``reference`` is ``ResolvedModel.reference``, ``format`` its format (None: the server finds out), ``port`` 0 lets
-    the operating system choose, ``request_timeout`` is in seconds. ``python`` is the interpreter that runs it (None:
-    this one).
+    ``reference`` is ``ResolvedModel.reference``. ``options`` are those of ``python -m stackkit.serving``, by the names
+    of their fields in ``stackkit.serving.claims.Launch``; one that is None is left to the server.
     """
-    command = [
-        *_server(python),
-        reference,
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        str(workers),
-        "--request-timeout",
-        f"{request_timeout:g}",
-    ]
-    return command if format is None else [*command, "--format", format]
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    return [*_server(None), reference, *given]
+
+
+def predict_command(
+    reference: str,
+    source: Path,
+    target: Path,
+    params: Mapping[str, str],
+    options: Mapping[str, str | int | None],
+    python: str | None = None,
+) -> list[str]:
+    """The command that writes a model's predictions for the rows of ``source`` to ``target``.
+
+    ``params`` are the model's; ``options`` are those of ``python -m stackkit.serving.batch``, of which one that is
+    None is left to it. ``python`` is the interpreter that runs the model (None: this one).
+    """
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    given += [f"--param={name}={value}" for name, value in params.items()]
+    return [*_server(python, "stackkit.serving.batch"), reference, f"--input={source}", f"--output={target}", *given]
 
 
 def claim_command(folder: Path, token: str, starter: int) -> list[str]:
@@ -57,10 +58,26 @@ def server_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a model server: this process's, with ``extra`` on top.
 
     Our own STACKKIT_* variables are left out: the database's URL and the secret key are no business of the model's.
+    Where CUDA_VISIBLE_DEVICES is not set, it hides every GPU: a model takes none that nobody has named for it.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STACKKIT_")}
-    return {**inherited, **extra}
+    return {_GPUS: "", **inherited, **extra}
 
 
-def _server(python: str | None) -> list[str]:
-    return [python or sys.executable, "-P", "-m", "stackkit.serving"]
+def check_gpus(gpus: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises InvalidConfigError when one of ``gpus`` is hidden by CUDA_VISIBLE_DEVICES in ``environment``, a server's
+    or this process's: whoever has set that has given it to somebody else.
+    """
+    visible = environment.get(_GPUS)
+    if visible is None:
+        return
+    names = {name.strip() for name in visible.split(",")}
+    if hidden := [gpu for gpu in gpus if gpu not in names]:
+        raise InvalidConfigError(
+            f"GPU {', '.join(hidden)} is hidden here: {_GPUS} is {visible!r}.",
+            f"Name one of those, or change {_GPUS}.",
+        )
+
+
+def _server(python: str | None, module: str = "stackkit.serving") -> list[str]:
+    return [python or sys.executable, "-P", "-m", module]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ModelError
-from .files import MODEL_FOLDER
+from ..serving.model_files import MODEL_FOLDER
 from .keeping import DISK_FULL, KeptModel, keep_download, saving, workspace
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/]+)|/(?P<version>[^/]+))(?P<inside>/.*)?")

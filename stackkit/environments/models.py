@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import ModelError
 from . import mlflow_models
-from .files import digest_files, list_files, reading
+from .files import ModelFile, digest_files, list_files, reading
 from .keeping import KeptModel, keep_copy, model_format
 from .python_references import PythonReference, find_source
+from .requirements import beside
 
 # control characters, and what stands for bytes that are no UTF-8: neither can be stored and shown
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -23,7 +24,7 @@ class ResolvedModel:
     """A model that is there, readable, and of a known format.
 
     ``uri``: what was asked for, pinned down: an alias or stage replaced by its version, a path made absolute.
-    ``digest``: ``sha256:<hex>`` of the names and bytes of the model's files.
+    ``digest``: ``sha256:<hex>`` of the names and bytes of the model's files, a requirements.txt beside it among them.
     ``reference``: what the model server is given: an absolute path, ``/…/file.py:attribute`` or ``module:attribute``.
     ``format``: the name that ``stackkit.serving.formats.detect`` gives.
     """
@@ -81,7 +82,7 @@ def _resolve_local(
     path: Path, attribute: str | None, models_folder: Path, in_place: bool, progress: Callable[[str], None]
 ) -> ResolvedModel:
     suffix = "" if attribute is None else f":{attribute}"
-    files = list_files(path)
+    files = [*list_files(path), *_requirements_beside(path)]
     name = model_format(Path(f"{path}{suffix}"), f"{path}{suffix}")
     if in_place:
         digest, served = digest_files(files), path
@@ -89,6 +90,12 @@ def _resolve_local(
         kept = keep_copy(path, files, models_folder, progress)
         digest, served = kept.digest, kept.path
     return ResolvedModel(f"{path}{suffix}", f"sha256:{digest}", f"{served}{suffix}", name)
+
+
+def _requirements_beside(path: Path) -> list[ModelFile]:
+    """The requirements beside a model's file: a file of the model as well, since they say what it is run with."""
+    found = None if path.is_dir() else beside(path)
+    return [] if found is None else list_files(found)
 
 
 def _resolve_module(reference: PythonReference) -> ResolvedModel:

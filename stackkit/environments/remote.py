@@ -19,8 +19,9 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from ..errors import ModelError
+from ..serving.model_files import MODEL_FOLDER, is_ignored
 from ..settings import write_atomically
-from .files import MODEL_FOLDER, ModelFile, format_size, is_ignored, top_name
+from .files import ModelFile, format_size, top_name
 from .keeping import DISK_FULL, KeptModel, is_kept, keep_download, saving, workspace
 
 # what the file systems call it: s3fs and HTTP, adlfs, gcsfs, the Hugging Face hub, SFTP and others
@@ -32,7 +33,7 @@ _MARKS = (
 # what follows a question mark in an address may be a signature: it is not for messages and logs
 _QUERY = re.compile(r"(?<=\S)\?[^\s'\")]+")
 
-_PACKAGES = {
+PACKAGES = {
     "s3": "s3fs",
     "s3a": "s3fs",
     "gs": "gcsfs",
@@ -50,6 +51,7 @@ _PACKAGES = {
     "webdav": "webdav4",
     "hdfs": "pyarrow",
 }
+"""What fsspec needs beside itself, by protocol."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _open_file_system(uri: str, shown: str) -> tuple[Any, str]:
     try:
         file_system, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
-        package = _PACKAGES.get(protocol)
+        package = PACKAGES.get(protocol)
         raise ModelError(
             f"{shown} cannot be fetched: the package that reads {protocol}:// is not installed here.",
             f"Install it: pip install {package}" if package else str(error),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from ..environments import keeping, models
 from ..environments import launch as commands
+from ..environments import models, sweeping
 from ..errors import DeploymentError, ModelError
 from ..model_deployers import (
     BaseModelDeployer,
@@ -26,8 +28,10 @@ from ..model_deployers import (
     ServiceState,
     UpdatesInPlace,
 )
+from ..model_deployers.predictions import request_prediction
 from ..processes import machine_id, machine_name
 from ..serving.claims import Launch, Phase, ServerState, WorkerPhase
+from . import environments
 from .config import LocalServiceConfig
 from .folders import ServerFolder
 from .logs import read_log
@@ -48,12 +52,10 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         return PlatformIdentity(f"machine:{machine_id()}", machine_name())
 
     def do_resolve(self, config: ServiceConfig, progress: Progress) -> ModelSource:
-        resolved = models.resolve(
-            config.model_uri,
-            models_folder=self.database.settings.models_folder,
-            in_place=_local(config).in_place,
-            progress=progress,
-        )
+        folder = self.database.settings.models_folder
+        in_place = _local(config).in_place
+        resolved = models.resolve(config.model_uri, models_folder=folder, in_place=in_place, progress=progress)
+        sweeping.note_user(resolved.digest, folder, self.database.url)
         return ModelSource(resolved.uri, resolved.digest, resolved.reference, resolved.format)
 
     def do_prepare(self, operation: Operation) -> None:
@@ -64,6 +66,9 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
                 f"The model of {operation.service.name!r} is gone: {path} does not exist.",
                 "Deploy it again from where it came from: stackkit model-deployer models deploy.",
             )
+        config = _local(operation.config)
+        commands.check_gpus(config.gpus, {**os.environ, **_variables(config)})
+        environments.prepare(operation, config.env_manager, self.database)
 
     def do_start(self, operation: Operation) -> None:
         service, config = operation.service, _local(operation.config)
@@ -76,12 +81,12 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
                 return
             raise DeploymentError(f"Revision {launch.revision} of {service.name!r} still runs.", "Stop it first.")
         folder.write_service(_kept(service))
-        token = folder.write_launch(_launch(operation))
+        token = folder.write_launch(self._launch(operation))
         reader, writer = os.pipe()
         try:
             started = subprocess.run(
                 commands.claim_command(folder.path, token, reader),
-                env=commands.server_environment({name: value.get_secret_value() for name, value in config.env.items()}),
+                env=commands.server_environment(_variables(config)),
                 cwd=folder.path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -100,17 +105,19 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             )
 
     def can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
-        fixed = ("host", "port", "workers", "env")  # what the supervisor was started with
+        fixed = ("host", "port", "workers", "gpus", "env")  # what the supervisor was started with
         return all(before[name] == after[name] for name in fixed)
 
     def do_update(self, operation: Operation) -> None:
         folder = self._folder(operation.service)
         folder.write_service(_kept(operation.service))
-        folder.update(_launch(operation))
+        folder.update(self._launch(operation))
+
+    def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
+        return request_prediction(service, data, params, token=self._folder(service).read_token())
 
     def do_find(self) -> Sequence[FoundServer]:
-        folders = [ServerFolder(path) for path in sorted(self._services_folder().glob("*")) if path.is_dir()]
-        return [found for folder in folders if folder.holder() is not None and (found := _found(folder))]
+        return [found for folder in self._folders() if folder.holder() is not None and (found := _found(folder))]
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         if len(services) == 1:
@@ -133,9 +140,15 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         folder = self._folder(service)
         return read_log(folder.path, follow=follow, tail=tail, alive=lambda: folder.holder() is not None)
 
-    def do_discard(self, source: ModelSource) -> None:
-        if source.digest is not None:
-            keeping.discard(source.digest, self.database.settings.models_folder)
+    def do_hold(self) -> AbstractContextManager[None]:
+        return sweeping.holding(self.database.settings.models_folder)
+
+    def do_sweep(self, named: Callable[[Collection[str]], Collection[str]]) -> Sequence[str]:
+        def needed(digests: Collection[str]) -> Collection[str]:
+            # a server that lost its row may be running, and waits to be adopted
+            return {*named(digests), *(digest for folder in self._folders() if (digest := _served_digest(folder)))}
+
+        return sweeping.sweep(self.database.settings.models_folder, self.database.url, needed)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         folder = self._folder(service)
@@ -144,7 +157,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         if state is not None and folder.holder():
             rows["PID"] = str(state.pid)
             rows["WORKER_PIDS"] = ", ".join(str(worker.pid) for worker in state.workers if worker.pid)
-        return rows
+        return {**rows, **environments.describe(service)}
 
     def _folder(self, service: Service) -> ServerFolder:
         known = service.status.details.get("folder")
@@ -152,10 +165,37 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             return ServerFolder(Path(known))
         return ServerFolder(self._services_folder() / service.id)
 
+    def _folders(self) -> list[ServerFolder]:
+        return [ServerFolder(path) for path in sorted(self._services_folder().glob("*")) if path.is_dir()]
+
     def _services_folder(self) -> Path:
         configured = self.config.folder
         folder = Path(configured).expanduser() if configured else self.database.settings.services_folder
         return folder.absolute()
+
+    def _launch(self, operation: Operation) -> Launch:
+        service, config = operation.service, _local(operation.config)
+        token = config.token
+        token_file = token and self._folder(service).write_token(service.revision, token.get_secret_value())
+        return Launch(
+            token="",
+            epoch=operation.epoch,
+            revision=service.revision,
+            model=service.source.reference or "",
+            format=service.source.format,
+            model_name=config.model_name,
+            host=config.host,
+            port=config.port or service.status.details.get("port") or 0,
+            preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
+            workers=len(config.gpus) or config.workers,
+            request_timeout=config.request_timeout,
+            batching=config.batching,
+            max_batch_size=config.max_batch_size,
+            casting=config.casting,
+            python=environments.interpreter(service, self.database),
+            gpus=",".join(config.gpus) or None,
+            token_file=None if token_file is None else str(token_file),
+        )
 
     def _observe(self, service: Service) -> Observation:
         folder = self._folder(service)
@@ -175,29 +215,9 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         return _serving(folder, state)
 
 
-def _launch(operation: Operation) -> Launch:
-    service, config = operation.service, _local(operation.config)
-    return Launch(
-        token="",
-        epoch=operation.epoch,
-        revision=service.revision,
-        model=service.source.reference or "",
-        format=service.source.format,
-        model_name=config.model_name,
-        host=config.host,
-        port=config.port or service.status.details.get("port") or 0,
-        preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
-        workers=config.workers,
-        request_timeout=config.request_timeout,
-        batching=config.batching,
-        max_batch_size=config.max_batch_size,
-        casting=config.casting,
-    )
-
-
 def _kept(service: Service) -> dict[str, object]:
     stored = service.stored()
-    return {name: stored[name] for name in ("id", "config", "source", "revision")}
+    return {**{name: stored[name] for name in ("id", "config", "source", "revision")}, **environments.kept(service)}
 
 
 def _found(folder: ServerFolder) -> FoundServer | None:
@@ -206,10 +226,16 @@ def _found(folder: ServerFolder) -> FoundServer | None:
         if kept is None or launch is None:
             return None
         source = ModelSource(**kept["source"])
-        details = {"folder": str(folder.path)}
+        details = {"folder": str(folder.path), **environments.restored(kept)}
         return FoundServer(str(uuid.UUID(kept["id"])), kept["config"], source, launch.revision, details)
     except (KeyError, TypeError, ValueError):
         return None  # somebody else's file
+
+
+def _served_digest(folder: ServerFolder) -> str | None:
+    source = (folder.read_service() or {}).get("source")
+    digest = source.get("digest") if isinstance(source, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def _serving(folder: ServerFolder, state: ServerState) -> Observation:
@@ -252,6 +278,10 @@ def _revision(folder: ServerFolder, state: ServerState | None) -> int | None:
         return state.revision
     launch = folder.launch()
     return None if launch is None else launch.revision
+
+
+def _variables(config: LocalServiceConfig) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in config.env.items()}
 
 
 def _local(config: ServiceConfig) -> LocalServiceConfig:

@@ -27,6 +27,7 @@ from ..settings import write_atomically
 _STOPPED = "stopped"
 _FENCE_FILE = "launch.lock"
 _SERVICE_FILE = "service.json"
+_TOKEN_FILE = "token"  # noqa: S105 - the file's name
 _FENCE_SECONDS = 10.0
 _KILL_AFTER_SECONDS = 15.0  # longer than a supervisor gives its workers to end
 
@@ -49,12 +50,7 @@ class ServerFolder:
 
     def write_service(self, service: Mapping[str, Any]) -> None:
         """Keep what tells of the service beside its server, for the day on which the database does not."""
-        try:
-            write_atomically(self.path / _SERVICE_FILE, json.dumps(service) + "\n")
-        except OSError as error:
-            raise DeploymentError(
-                f"The server's folder {self.path} cannot be written: {error.strerror or error}.", "Make room there."
-            ) from error
+        self._write_file(self.path / _SERVICE_FILE, json.dumps(service) + "\n")
 
     def read_service(self) -> dict[str, Any] | None:
         """What ``write_service`` kept; None where there is nothing of the kind."""
@@ -63,6 +59,27 @@ class ServerFolder:
         except (OSError, ValueError):
             return None
         return kept if isinstance(kept, dict) else None
+
+    def write_token(self, revision: int, token: str) -> Path:
+        """Keep the token that a revision's requests must bear, for the server to read; returns where.
+
+        A file for each revision: until an update is through, the old one serves with its own. Raises DeploymentError.
+        """
+        path = self._token_path(revision)
+        self._write_file(path, token + "\n")
+        return path
+
+    def read_token(self) -> str | None:
+        """The token that the server asks for, None when it asks for none. Raises PlatformUnavailableError."""
+        state = self.state()
+        if state is None:
+            return None
+        try:
+            return self._token_path(state.revision).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PlatformUnavailableError(f"The server's token cannot be read: {error.strerror or error}.") from error
 
     def holder(self) -> int | None:
         """The PID of the supervisor that lives, 0 when it cannot be seen from here, None when there is none.
@@ -151,11 +168,23 @@ class ServerFolder:
         ours = [self.path / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
         # what a process was writing when it was killed
         ours += [file for name in written for file in self.path.glob(f".{name}.*")]
+        ours += [*self.path.glob(f"{_TOKEN_FILE}-*"), *self.path.glob(f".{_TOKEN_FILE}-*")]
         for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
             file.unlink(missing_ok=True)
         for folder in (logs, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _token_path(self, revision: int) -> Path:
+        return self.path / f"{_TOKEN_FILE}-{revision}"
+
+    def _write_file(self, path: Path, text: str) -> None:
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise DeploymentError(
+                f"The server's folder {self.path} cannot be written: {error.strerror or error}.", "Make room there."
+            ) from error
 
     def _write(self, launch: Launch) -> str:
         try:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 from ..errors import InvalidConfigError, NotFoundError, NotSupportedError
@@ -280,8 +281,20 @@ class BaseModelDeployer(StackComponent):
         """Ask the server for predictions; by default over MLflow's scoring protocol at its prediction URL."""
         return request_prediction(service, data, params)
 
-    def do_discard(self, source: ModelSource) -> None:
-        """Drop the kept bytes of a model that no service's revision names any more; a no-op when there are none."""
+    def do_hold(self) -> AbstractContextManager[None]:
+        """Entered before ``do_resolve``, and left when a row names what that has kept: until then it is not swept.
+
+        By default nothing is kept, and nothing held.
+        """
+        return nullcontext()
+
+    def do_sweep(self, named: Callable[[Collection[str]], Collection[str]]) -> Sequence[str]:
+        """Drop the kept bytes that no service's revision names any more, and return their digests.
+
+        ``named`` picks out of some digests those that a revision names. What somebody holds is left for the next
+        time. By default nothing is kept, and nothing dropped.
+        """
+        return ()
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         """Further rows for the description of a service, by upper-case name."""

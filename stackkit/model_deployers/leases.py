@@ -14,22 +14,28 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from ..errors import DeploymentTimeoutError, LeaseLostError, StoreError
 from ..processes import ProcessIdentity, machine_name
 from ..store import Database
 from ..store import services as rows
+from ..store.outages import Progress, patiently
 
 _RENEW_SECONDS = rows.LEASE_SECONDS / 3
+_RELEASE_SECONDS = 5.0
 _POLL_SECONDS = (0.02, 0.5)
-_OUTAGE_SECONDS = 60.0
-_OUTAGE_POLL_SECONDS = (0.1, 2.0)
 
 Result = TypeVar("Result")
+
+
+def _silent(text: str) -> None:
+    """The progress of somebody who does not watch."""
 
 
 def actor() -> str:
@@ -41,19 +47,35 @@ def actor() -> str:
     return f"{user}@{machine_name()}:{os.getpid()}"
 
 
+_at_work: set[str] = set()
+"""The owners of this process that have or want a lease: any other of its own is of an operation that has ended."""
+
+
 def new_owner() -> str:
-    """What a lease's row says of its owner; unlike any other's, even within one process."""
-    return json.dumps({"process": ProcessIdentity.current().as_dict(), "id": str(uuid.uuid4())})
+    """What a lease's row says of its owner; unlike any other's, even within one process. To be retired in the end."""
+    owner = json.dumps({"process": ProcessIdentity.current().as_dict(), "id": str(uuid.uuid4())})
+    _at_work.add(owner)
+    return owner
+
+
+def retire(owner: str) -> None:
+    """Say that an owner got no lease, or is done with it: what it may still hold anybody may take over."""
+    _at_work.discard(owner)
 
 
 class Lease:
     """A lease that is held. As a context manager it renews itself in a thread, and is given back at the end."""
 
-    def __init__(self, database: Database, service_id: str, epoch: int) -> None:
+    def __init__(
+        self, database: Database, service_id: str, epoch: int, owner: str, progress: Progress = _silent
+    ) -> None:
         self.database = database
         self.service_id = service_id
         self.epoch = epoch
+        self._owner = owner
+        self._progress = progress
         self._lost = False
+        self._waited_in_vain = False
         self._done = threading.Event()
         self._renewer = threading.Thread(target=self._renew, name="stackkit-lease", daemon=True)
 
@@ -66,8 +88,13 @@ class Lease:
     ) -> None:
         self._done.set()
         self._renewer.join()
-        if not self._lost:
-            _patiently(self._release)
+        try:
+            if not self._lost:
+                # all that matters has been written, and a lease of one who has retired holds up nobody
+                with suppress(StoreError):
+                    patiently(self._release, seconds=0 if self._waited_in_vain else _RELEASE_SECONDS)
+        finally:
+            retire(self._owner)
 
     def check(self) -> None:
         """Raises LeaseLostError when the lease is known to be somebody else's."""
@@ -76,7 +103,7 @@ class Lease:
 
     def read(self) -> RowMapping:
         """The row as it is now. Raises LeaseLostError when it is gone."""
-        row = _patiently(self._get)
+        row = self._patiently(self._get)
         if row is None or row["lease_epoch"] != self.epoch:
             raise self.lost()
         return row
@@ -84,17 +111,39 @@ class Lease:
     def write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
         """Change the row and, in the same transaction, its history (``action``, ``outcome``, ``state``, ``message``).
 
-        A database that goes away is waited for, a minute at most. Raises LeaseLostError, and changes nothing, when
-        the lease is somebody else's by now.
+        Raises LeaseLostError, and changes nothing, when the lease is somebody else's by now.
         """
-        _patiently(lambda: self._write(values, event))
 
-    def _write(self, values: Mapping[str, Any], event: Mapping[str, Any] | None) -> None:
-        with self.database.write() as connection:
+        def change(connection: Connection) -> None:
             if not rows.write(connection, self.service_id, self.epoch, values):
                 raise self.lost()
             if event is not None and (row := rows.get(connection, self.service_id)) is not None:
                 rows.record_event(connection, row, actor=actor(), **event)
+
+        self.commit(change)
+
+    def commit(self, work: Callable[[Connection], Result]) -> Result:
+        """Do ``work`` in one transaction, again while the database is away: see ``patiently`` for what it must bear.
+
+        What has begun outside must be written down, and stopping a server because nobody can be told of it would be
+        worse than waiting. Raises StoreError when the wait was in vain.
+        """
+
+        def transaction() -> Result:
+            with self.database.write() as connection:
+                return work(connection)
+
+        return self._patiently(transaction)
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        # after one wait in vain, each of the writes that clean up would wait as long again
+        try:
+            result = patiently(action, self._progress, seconds=0 if self._waited_in_vain else None)
+        except StoreError:
+            self._waited_in_vain = True
+            raise
+        self._waited_in_vain = False
+        return result
 
     def _get(self) -> RowMapping | None:
         with self.database.read() as connection:
@@ -124,61 +173,62 @@ class Lease:
         )
 
 
-def _patiently(action: Callable[[], Result]) -> Result:
-    """Do something that changes nothing when it fails, again and again while the database is away.
-
-    What has begun outside must be written down, and stopping a server because nobody can be told of it would be worse
-    than waiting. Raises StoreError after a minute.
-    """
-    deadline = time.monotonic() + _OUTAGE_SECONDS
-    pause, longest = _OUTAGE_POLL_SECONDS
-    while True:
-        try:
-            return action()
-        except StoreError:
-            if time.monotonic() + pause >= deadline:
-                raise
-        time.sleep(pause)
-        pause = min(pause * 2, longest)
-
-
 def take(
     database: Database,
     service_id: str,
     deadline: float,
     *,
     done: Callable[[RowMapping], bool] = lambda row: False,
+    progress: Progress = _silent,
 ) -> Lease | None:
     """Take the lease of a service, waiting for the one who has it until ``deadline`` (``time.monotonic()``).
 
     One whose owner is provably dead is taken over at once. Returns None when the service is gone, or when while
-    waiting ``done(row)`` says that there is nothing left to do. Raises DeploymentTimeoutError.
+    waiting ``done(row)`` says that there is nothing left to do. Raises DeploymentTimeoutError, and StoreError when
+    the database goes away for long.
     """
     owner = new_owner()
     pause, longest = _POLL_SECONDS
-    while True:
+
+    def look() -> RowMapping | None:
         with database.read() as connection:
-            row = rows.get(connection, service_id)
-        if row is None or done(row):
-            return None
-        dead = dead_owner(row)
-        if not row["leased"] or dead is not None:
-            with database.write() as connection:
-                epoch = rows.take_lease(connection, service_id, owner, instead_of=dead)
-            if epoch is not None:
-                return Lease(database, service_id, epoch)
-        if time.monotonic() >= deadline:
-            raise DeploymentTimeoutError(
-                f"The service {row['service_name']!r} is being worked on by another process ({row['state']}).",
-                "Wait for it, or try again with a longer --timeout.",
-            )
-        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-        pause = min(pause * 1.5, longest)
+            return rows.get(connection, service_id)
+
+    def claim(dead: str | None) -> int | None:
+        with database.write() as connection:
+            return rows.take_lease(connection, service_id, owner, instead_of=dead)
+
+    lease = None
+    try:
+        while True:
+            row = patiently(look, progress)
+            if row is None or done(row):
+                return None
+            dead = dead_owner(row)
+            if not row["leased"] or dead is not None:
+                epoch = patiently(partial(claim, dead), progress)
+                if epoch is not None:
+                    lease = Lease(database, service_id, epoch, owner, progress)
+                    return lease
+            if time.monotonic() >= deadline:
+                raise DeploymentTimeoutError(
+                    f"The service {row['service_name']!r} is being worked on by another process ({row['state']}).",
+                    "Wait for it, or try again with a longer --timeout.",
+                )
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 1.5, longest)
+    finally:
+        if lease is None:
+            retire(owner)
 
 
 def dead_owner(row: RowMapping | Mapping[str, Any]) -> str | None:
-    """The owner of the row's lease when it holds it still and its process is provably dead; else None."""
+    """The owner of the row's lease when it holds it still and is provably dead, or has retired; else None."""
     if not row["leased"]:
         return None
-    process = ProcessIdentity.parse(row["lease_owner"] or "")
-    return row["lease_owner"] if process is not None and process.is_provably_dead() else None
+    owner: str = row["lease_owner"] or ""
+    process = ProcessIdentity.parse(owner)
+    if process is None:
+        return None
+    ours_and_retired = process == ProcessIdentity.current() and owner not in _at_work
+    return owner if ours_and_retired or process.is_provably_dead() else None

@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from ..errors import (
     AlreadyExistsError,
     DeploymentError,
-    DeploymentTimeoutError,
     InvalidConfigError,
     LeaseLostError,
     NotFoundError,
     PlatformUnavailableError,
     StackkitError,
+    StoreError,
 )
 from ..stack import SecretStore, configs
 from ..stack.configs import parse, plain
 from ..store import services as rows
+from ..store.outages import patiently
 from . import leases
 from .abilities import FoundServer, UpdatesInPlace
 from .comparison import differences
@@ -36,26 +38,27 @@ from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, S
 from .leases import Lease
 from .operation import Operation, Progress, silent
 from .service import Service
+from .waiting import Verb, await_arrival, observe
 
 if TYPE_CHECKING:
     from .base import BaseModelDeployer
 
-_POLL_SECONDS = (0.02, 1.0)
-_REPEAT_SECONDS = 5.0
-_LOG_LINES = 20
 _NAMED = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
 _CLEAN_UP_SECONDS = 30.0
 _RESTORE_SECONDS = 300.0
 
+Result = TypeVar("Result")
+
 
 class Lifecycle:
-    """The operations on the services of one deployer."""
+    """One operation on a service of a deployer."""
 
     def __init__(self, deployer: BaseModelDeployer, progress: Progress = silent) -> None:
         self._deployer = deployer
         self._database = deployer.database
         self._secrets = SecretStore(deployer.database)
         self._progress = progress
+        self._hold = ExitStack()
 
     # The verbs
 
@@ -63,35 +66,33 @@ class Lifecycle:
         """Have the service that ``config`` names serve what it says; return its UUID."""
         deadline = time.monotonic() + timeout
         platform = self._deployer.do_identify()
-        source = self._deployer.do_resolve(self._reveal(config), self._progress)
         identity = config.identity(self._deployer.id)
-        while True:
-            lease = self._insert(config, source, identity, platform)
-            if lease is not None:
-                with lease:
-                    return self._bring_up(lease, deadline, wait=timeout > 0)
-            with self._database.read() as connection:
-                row = rows.get_by_identity(connection, identity)
-            if row is None:
-                continue  # deleted in between
-            if self._same(row, config, source):
-                finished = self._start_same(row, config, source, deadline, wait=timeout > 0)
-            elif replace:
-                finished = self._replace(row["id"], config, source, deadline, wait=timeout > 0)
-            else:
-                raise AlreadyExistsError(
-                    f"The service {row['service_name']!r} ({row['id']}) has another configuration: "
-                    f"{', '.join(self._differences(row, config, source))}.",
-                    "Replace it (replace=True, or --replace), or give the new one a service_name of its own.",
-                )
-            if finished:
-                return str(row["id"])
+        with self._resolved(config) as source:
+            while True:
+                lease = self._insert(config, source, identity, platform)
+                if lease is not None:
+                    with lease:
+                        return self._bring_up(lease, deadline, wait=timeout > 0)
+                row = self._read(lambda connection: rows.get_by_identity(connection, identity))
+                if row is None:
+                    continue  # deleted in between
+                if self._same(row, config, source):
+                    finished = self._start_same(row, config, source, deadline, wait=timeout > 0)
+                elif replace:
+                    finished = self._replace(row["id"], config, source, deadline, wait=timeout > 0)
+                else:
+                    raise AlreadyExistsError(
+                        f"The service {row['service_name']!r} ({row['id']}) has another configuration: "
+                        f"{', '.join(self._differences(row, config, source))}.",
+                        "Replace it (replace=True, or --replace), or give the new one a service_name of its own.",
+                    )
+                if finished:
+                    return str(row["id"])
 
     def update(self, service_id: str, changes: Mapping[str, Any], *, timeout: float) -> None:
         """Give the service a new revision: its stored configuration with ``changes``. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
-        with self._database.read() as connection:
-            row = rows.get(connection, service_id)
+        row = self._read(lambda connection: rows.get(connection, service_id))
         if row is None:
             raise _not_found(service_id)
         config = parse(
@@ -104,9 +105,9 @@ class Lifecycle:
                 f"An update cannot give the service {row['service_name']!r} another name.",
                 "Deploy a service of its own, and delete this one.",
             )
-        source = self._deployer.do_resolve(self._reveal(config), self._progress)
-        if not self._replace(service_id, config, source, deadline, wait=timeout > 0):
-            raise _not_found(service_id)
+        with self._resolved(config) as source:
+            if not self._replace(service_id, config, source, deadline, wait=timeout > 0):
+                raise _not_found(service_id)
 
     def rollback(self, service_id: str, number: int | None, *, timeout: float) -> None:
         """Have an earlier revision's configuration and bytes serve again, as a new revision.
@@ -142,14 +143,18 @@ class Lifecycle:
             "details": dict(found.details),
             "revision": found.revision,
         }
-        with self._database.write() as connection:
-            if not rows.insert_service(connection, values, leases.new_owner()):
-                raise AlreadyExistsError(
-                    f"There is a service {config.display_name!r} already.",
-                    "Delete that first, if the server that runs is the one to keep.",
-                )
-            rows.record_event(connection, values, actor=leases.actor(), action="adopt", outcome="done")
-            rows.release_lease(connection, found.service_id, 1)
+        owner = leases.new_owner()
+        try:
+            with self._database.write() as connection:
+                if not rows.insert_service(connection, values, owner):
+                    raise AlreadyExistsError(
+                        f"There is a service {config.display_name!r} already.",
+                        "Delete that first, if the server that runs is the one to keep.",
+                    )
+                rows.record_event(connection, values, actor=leases.actor(), action="adopt", outcome="done")
+                rows.release_lease(connection, found.service_id, 1)
+        finally:
+            leases.retire(owner)
 
     def start(self, service_id: str, *, timeout: float) -> None:
         """Start the service; a no-op when it runs. Raises NotFoundError."""
@@ -189,9 +194,8 @@ class Lifecycle:
             )
             self._bring_down(lease, deadline, self._deployer.do_stop, "delete")
             self._bring_down(lease, deadline, self._deployer.do_delete, "delete")
-            sources = self._remove(lease)
-        for source in sources:
-            self._discard(source)
+            lease.commit(lambda connection: self._remove(connection, lease))
+        self._sweep()
 
     # Bringing up
 
@@ -199,20 +203,36 @@ class Lifecycle:
         self, config: ServiceConfig, source: ModelSource, identity: str, platform: PlatformIdentity
     ) -> Lease | None:
         """The intent of a new service, as a row that is leased to us; None when there is one already."""
-        service_id = str(uuid.uuid4())
-        with self._database.write() as connection:
-            stored = self._secrets.conceal(connection, plain(config), service_id)
-            values = {
-                **self._columns(config, source, identity, platform),
-                "id": service_id,
-                "config": stored,
-                "details": {},
-            }
-            if not rows.insert_service(connection, values, leases.new_owner()):
+        owner = leases.new_owner()
+
+        def insert() -> str | None:
+            service_id = str(uuid.uuid4())
+            with self._database.write() as connection:
+                stored = self._secrets.conceal(connection, plain(config), service_id)
+                values = {
+                    **self._columns(config, source, identity, platform),
+                    "id": service_id,
+                    "config": stored,
+                    "details": {},
+                }
+                if rows.insert_service(connection, values, owner):
+                    rows.record_event(connection, values, actor=leases.actor(), action="deploy", outcome="begun")
+                    return service_id
                 self._secrets.forget(connection, service_id)
-                return None
-            rows.record_event(connection, values, actor=leases.actor(), action="deploy", outcome="begun")
-        return Lease(self._database, service_id, epoch=1)
+                row = rows.get_by_identity(connection, identity)
+                # it is ours when the database went away after a commit and before it could say so
+                return row["id"] if row is not None and row["lease_owner"] == owner else None
+
+        lease = None
+        try:
+            service_id = patiently(insert, self._progress)
+            if service_id is not None:
+                lease = Lease(self._database, service_id, 1, owner, self._progress)
+                self._hold.close()
+            return lease
+        finally:
+            if lease is None:
+                leases.retire(owner)
 
     def _columns(
         self, config: ServiceConfig, source: ModelSource, identity: str, platform: PlatformIdentity
@@ -238,13 +258,19 @@ class Lifecycle:
         self._check_platform(row)
         if self._serves(row, config, source):
             return True
-        lease = leases.take(self._database, row["id"], deadline, done=lambda now: self._serves(now, config, source))
+        lease = leases.take(
+            self._database,
+            row["id"],
+            deadline,
+            done=lambda now: self._serves(now, config, source),
+            progress=self._progress,
+        )
         if lease is None:
-            with self._database.read() as connection:
-                return rows.get(connection, row["id"]) is not None
+            return self._read(lambda connection: rows.get(connection, row["id"])) is not None
         with lease:
             if not self._same(lease.read(), config, source):
                 return False
+            self._hold.close()
             self._label(lease, config)
             self._converge_up(lease, deadline, wait=wait)
             return True
@@ -281,13 +307,14 @@ class Lifecycle:
         self, service_id: str, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
     ) -> bool:
         """Give the service a new revision and have that run; False when the service is gone."""
-        lease = leases.take(self._database, service_id, deadline)
+        lease = leases.take(self._database, service_id, deadline, progress=self._progress)
         if lease is None:
             return False
         with lease:
             row = lease.read()
             self._check_platform(row)
             if self._same(row, config, source):
+                self._hold.close()
                 self._label(lease, config)
                 self._converge_up(lease, deadline, wait=wait)
                 return True
@@ -337,16 +364,19 @@ class Lifecycle:
 
     def _restore(self, lease: Lease, row: RowMapping, error: BaseException) -> None:
         """Have the revision serve again that a failed replacement took the place of, and write down why."""
-        reason = error.message if isinstance(error, StackkitError) else "it was cancelled"
+        reason = _reason(error)
         failed, number = row["revision"] + 1, row["revision"]
         message = f"The update to revision {failed} failed, and revision {number} serves again: {reason}"
         restored = {name: row[name] for name in (*_NAMED, "config", "source", "revision")}
-        with self._database.write() as connection:
+
+        def restore(connection: Connection) -> None:
             if not rows.write(connection, row["id"], lease.epoch, restored):
                 raise lease.lost()
             rows.remove_revision(connection, row["id"], failed)
             event = {"action": "restore", "outcome": "begun", "message": message}
             rows.record_event(connection, row, actor=leases.actor(), **event)
+
+        lease.commit(restore)
         self._converge_up(lease, time.monotonic() + _RESTORE_SECONDS, wait=True)
 
     def _revise(
@@ -354,7 +384,12 @@ class Lifecycle:
     ) -> None:
         number = row["revision"] + 1
         gone = {"state": ServiceState.PENDING_STARTUP, "message": "", "prediction_url": None}
-        with self._database.write() as connection:
+        changed = ", ".join(self._differences(row, config, source))
+
+        def revise(connection: Connection) -> None:
+            written = rows.get(connection, row["id"])
+            if written is not None and written["lease_epoch"] == lease.epoch and written["revision"] == number:
+                return  # the database went away after the commit and before it could say so
             values = {
                 **_named_columns(config),
                 "config": self._secrets.conceal(connection, plain(config), row["id"], number),
@@ -365,14 +400,11 @@ class Lifecycle:
             if not rows.write(connection, row["id"], lease.epoch, values if keeps_serving else {**values, **gone}):
                 raise lease.lost()
             rows.insert_revision(connection, {"id": row["id"], **values})
-            rows.record_event(
-                connection,
-                row,
-                actor=leases.actor(),
-                action="replace",
-                outcome="begun",
-                message=f"revision {number}: {', '.join(self._differences(row, config, source))}",
-            )
+            event = {"action": "replace", "outcome": "begun", "message": f"revision {number}: {changed}"}
+            rows.record_event(connection, row, actor=leases.actor(), **event)
+
+        lease.commit(revise)
+        self._hold.close()
 
     def _bring_up(self, lease: Lease, deadline: float, *, wait: bool, prepared: bool = False) -> str:
         """Prepare and start the newest revision and wait until it answers; whatever fails leaves nothing running."""
@@ -397,16 +429,11 @@ class Lifecycle:
 
     def _give_up(self, lease: Lease, operation: Operation, error: BaseException) -> None:
         """Stop what a failed or cancelled start has left, and write down why."""
-        if isinstance(error, KeyboardInterrupt):
-            message = "Its start was cancelled."
-        elif isinstance(error, StackkitError):
-            message = error.message
-        else:
-            message = repr(error)
+        message = "Its start was cancelled." if isinstance(error, KeyboardInterrupt) else _reason(error)
         operation.deadline = time.monotonic() + _CLEAN_UP_SECONDS
         try:
             self._deployer.do_stop(operation)
-            self._wait(lease, operation, "stop", again=self._deployer.do_stop)
+            await_arrival(self._deployer, lease, operation, "stop", again=self._deployer.do_stop)
         except LeaseLostError:
             return
         except Exception as second:
@@ -423,102 +450,56 @@ class Lifecycle:
         self._progress(f"stopping {operation.service.name}")
         try:
             act(operation)
-            self._wait(lease, operation, "stop", again=act)
+            await_arrival(self._deployer, lease, operation, "stop", again=act)
         except LeaseLostError:
             raise
         except BaseException as error:
-            message = error.message if isinstance(error, StackkitError) else repr(error)
+            message = f"Its {action} was cancelled." if isinstance(error, KeyboardInterrupt) else _reason(error)
             lease.write({"message": message}, {"action": action, "outcome": "failed", "message": message})
             if isinstance(error, StackkitError) or not isinstance(error, Exception):
                 raise
             raise DeploymentError(f"The service {operation.service.name!r} did not stop: {error!r}.") from error
 
-    def _remove(self, lease: Lease) -> list[ModelSource]:
-        """Delete the row; returns the sources that its revisions served."""
-        with self._database.write() as connection:
-            sources = [ModelSource(**row["source"]) for row in rows.revisions(connection, lease.service_id)]
-            row = rows.get(connection, lease.service_id)
-            if row is None or not rows.remove(connection, lease.service_id, lease.epoch):
-                raise lease.lost()
-            rows.record_event(connection, row, actor=leases.actor(), action="delete", outcome="done")
-            self._secrets.forget(connection, lease.service_id)
-        return sources
+    def _remove(self, connection: Connection, lease: Lease) -> None:
+        row = rows.get(connection, lease.service_id)
+        if row is None:
+            return  # the database went away after the commit and before it could say so
+        if not rows.remove(connection, lease.service_id, lease.epoch):
+            raise lease.lost()
+        rows.record_event(connection, row, actor=leases.actor(), action="delete", outcome="done")
+        self._secrets.forget(connection, lease.service_id)
 
-    def _discard(self, source: ModelSource) -> None:
-        if source.digest is None:
-            return
-        with self._database.read() as connection:
-            if rows.digest_is_used(connection, source.digest):
-                return
-        self._deployer.do_discard(source)
+    # The models' bytes
+
+    @contextmanager
+    def _resolved(self, config: ServiceConfig) -> Iterator[ModelSource]:
+        """The bytes that ``config`` asks for, out of every sweeper's reach until a row names them."""
+        try:
+            with self._hold:
+                self._hold.enter_context(self._deployer.do_hold())
+                yield self._deployer.do_resolve(self._reveal(config), self._progress)
+        except StoreError:
+            raise
+        except StackkitError:
+            with suppress(StackkitError):  # what was refused, or failed, is to be told, and not what came after it
+                self._sweep()
+            raise
+
+    def _sweep(self) -> None:
+        self._deployer.do_sweep(lambda digests: self._read(lambda connection: rows.digests_named(connection, digests)))
 
     # What both need
 
-    def _await_active(self, lease: Lease, operation: Operation, verb: Literal["start", "update"]) -> None:
-        """Wait until the newest revision answers, and write that down. Raises as ``_wait`` does."""
-        observation = self._wait(lease, operation, verb)
+    def _await_active(self, lease: Lease, operation: Operation, verb: Verb) -> None:
+        """Wait until the newest revision answers, and write that down. Raises as ``await_arrival`` does."""
+        observation = await_arrival(self._deployer, lease, operation, verb)
         lease.write(
             self._active(operation.service, observation),
             {"action": verb, "outcome": "done", "state": ServiceState.ACTIVE},
         )
 
-    def _wait(
-        self,
-        lease: Lease,
-        operation: Operation,
-        verb: Literal["start", "update", "stop"],
-        *,
-        again: Callable[[Operation], None] | None = None,
-    ) -> Observation:
-        """Ask the platform until the service is where the verb brings it, calling ``again`` now and then until then.
-
-        Raises DeploymentError when it is in error or gone instead, with the end of its log, and
-        DeploymentTimeoutError when it takes too long.
-        """
-        service = operation.service
-        pause, longest = _POLL_SECONDS
-        repeat = time.monotonic() + _REPEAT_SECONDS
-        while True:
-            lease.check()
-            try:
-                observation = self._observe(service)
-            except PlatformUnavailableError as error:
-                observation = Observation(ServiceState.UNKNOWN, error.message)  # it may be back before the deadline
-            if _arrived(verb, service, observation):
-                return observation
-            ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
-            given_up = observation.update_error if verb == "update" else None
-            if given_up is not None or (verb != "stop" and ended):
-                reason = given_up or observation.message or "it ended by itself"
-                raise DeploymentError(
-                    f"The service {service.name!r} did not {verb}: {reason}{self._log_tail(service)}",
-                    f"See its log: stackkit model-deployer models logs {service.id[:8]}.",
-                )
-            if operation.remaining() == 0:
-                waited = observation.message or observation.state.value
-                raise DeploymentTimeoutError(
-                    f"The service {service.name!r} did not {verb} in time; it was still waiting for: {waited}"
-                    f"{self._log_tail(service) if verb != 'stop' else ''}",
-                    "Give it more time with --timeout (timeout=…), or see its log: "
-                    f"stackkit model-deployer models logs {service.id[:8]}.",
-                )
-            if again is not None and time.monotonic() >= repeat:
-                again(operation)
-                repeat = time.monotonic() + _REPEAT_SECONDS
-            said = observation.message or observation.state.value.replace("_", " ")
-            self._progress(f"waiting for {service.name}: {said}")
-            time.sleep(min(pause, operation.remaining()))
-            pause = min(pause * 1.3, longest)
-
-    def _log_tail(self, service: Service) -> str:
-        try:
-            lines = list(self._deployer.do_logs(service, follow=False, tail=_LOG_LINES))
-        except StackkitError:
-            return ""
-        return "\nThe end of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-
     def _observe(self, service: Service) -> Observation:
-        return self._deployer.do_check([service]).get(service.id, Observation(ServiceState.INACTIVE))
+        return observe(self._deployer, service)
 
     def _active(self, service: Service, observation: Observation) -> dict[str, Any]:
         return {
@@ -531,7 +512,7 @@ class Lifecycle:
         }
 
     def _take(self, service_id: str, deadline: float) -> Lease:
-        lease = leases.take(self._database, service_id, deadline)
+        lease = leases.take(self._database, service_id, deadline, progress=self._progress)
         if lease is None:
             raise _not_found(service_id)
         return lease
@@ -547,9 +528,18 @@ class Lifecycle:
         values = configs.clear(config)
         uri = values.pop("model_uri", "")
         if configs.references(values):
-            with self._database.read() as connection:
-                values = self._secrets.reveal(connection, values)
+            stored = values
+            values = self._read(lambda connection: self._secrets.reveal(connection, stored))
         return parse(type(config), {**values, "model_uri": uri}, "the configuration")
+
+    def _read(self, query: Callable[[Connection], Result]) -> Result:
+        """Ask the database, and wait for one that went away."""
+
+        def ask() -> Result:
+            with self._database.read() as connection:
+                return query(connection)
+
+        return patiently(ask, self._progress)
 
     def _check_platform(self, row: RowMapping) -> None:
         here = self._deployer.do_identify()
@@ -576,15 +566,14 @@ class Lifecycle:
         return differences(stored, ModelSource(**row["source"]), self._reveal(config), source)
 
 
-def _arrived(verb: str, service: Service, observation: Observation) -> bool:
-    if verb == "stop":
-        return observation.state is ServiceState.INACTIVE
-    serves_it = verb == "start" or observation.revision == service.revision
-    return observation.state is ServiceState.ACTIVE and serves_it
-
-
 def _named_columns(config: ServiceConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _NAMED}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, StackkitError):
+        return error.message
+    return "it was cancelled" if isinstance(error, KeyboardInterrupt) else repr(error)
 
 
 def _not_found(service_id: str) -> NotFoundError:

@@ -35,8 +35,11 @@ def payload(data: Any, params: Mapping[str, Any] | None = None) -> dict[str, Any
     return body
 
 
-def request_prediction(service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
-    """Post ``data`` to the service's prediction URL and return the predictions.
+def request_prediction(
+    service: Service, data: Any, params: Mapping[str, Any] | None, *, token: str | None = None
+) -> Any:
+    """Post ``data`` to the service's prediction URL and return the predictions. ``token`` is the bearer token that the
+    server asks for, None where it asks for none.
 
     Raises PredictionError when it serves none, cannot be reached, or answers with an error, whose words it carries.
     """
@@ -50,12 +53,13 @@ def request_prediction(service: Service, data: Any, params: Mapping[str, Any] | 
             f"Start it: stackkit model-deployer models start {service.id[:8]}.",
         )
     body = to_json(_without_arrays(payload(data, params)), inf_nan_mode="constants")
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     with requests.Session() as session:
         session.trust_env = not _is_loopback(url)  # a proxy has no way to this machine's own servers
         try:
-            response = session.post(
-                url, data=body, headers={"Content-Type": "application/json"}, timeout=_TIMEOUT_SECONDS
-            )
+            response = session.post(url, data=body, headers=headers, timeout=_TIMEOUT_SECONDS)
         except requests.RequestException as error:
             raise PredictionError(
                 f"The service {service.name!r} cannot be reached at {url}: {type(error).__name__}.",

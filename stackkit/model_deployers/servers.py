@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
@@ -153,6 +153,25 @@ class ModelServers:
             if service.status.state in ended
             and clock - service.status.since > older_than
             and not service.is_being_worked_on
+        ]
+
+    def sweep(self) -> list[str]:
+        """Drop the models' bytes that were kept for a server and that no revision names; returns their digests.
+
+        A deploy that was killed leaves such. What a deploy under way has kept stays.
+        """
+
+        def named(digests: Collection[str]) -> Collection[str]:
+            with self._database.read() as connection:
+                return rows.digests_named(connection, digests)
+
+        records = ComponentStore(self._database).list(ComponentType.MODEL_DEPLOYER)
+        deployers = [self._deployer(record.id) for record in records]
+        return [
+            digest
+            for deployer in deployers
+            if not isinstance(deployer, StackkitError)
+            for digest in deployer.do_sweep(named)
         ]
 
     def revisions(self, key: str) -> list[dict[str, Any]]:

@@ -39,8 +39,14 @@ class _UnfitError(Exception):
     """One value does not fit; the text says why, in words that repeat nothing of it."""
 
 
-def refusal(column: Column, row: int, reason: str) -> BadRequestError:
-    return BadRequestError(f"The value in column {column.name}, row {row} is not of type {column.type}: {reason}.")
+class UnfitCellError(BadRequestError):
+    """The value in one row, counted from 0, is not of its column's type; ``reason`` repeats nothing of it."""
+
+    def __init__(self, column: Column, row: int, reason: str) -> None:
+        super().__init__(f"The value in column {column.name}, row {row} is not of type {column.type}: {reason}.")
+        self.column = column
+        self.row = row
+        self.reason = reason
 
 
 def cast(values: Sequence[Any], column: Column, *, as_text: bool) -> Sequence[Any]:
@@ -54,7 +60,7 @@ def cast(values: Sequence[Any], column: Column, *, as_text: bool) -> Sequence[An
         return values
     if column.type is DataType.DATETIME:
         return _cast_dates(values, column)
-    if column.type is DataType.STRING and (kinds <= {str, _NONE} or not (as_text or bytes in kinds)):
+    if column.type is DataType.STRING and (kinds <= {str, _NONE} or not (as_text or kinds & _NEVER_TEXT)):
         return values
     cast_one = _CASTS[column.type]
     result: list[Any] = []
@@ -65,7 +71,7 @@ def cast(values: Sequence[Any], column: Column, *, as_text: bool) -> Sequence[An
             else:
                 result.append(cast_one(value))
         except _UnfitError as error:
-            raise refusal(column, row, str(error)) from None
+            raise UnfitCellError(column, row, str(error)) from None
     return result
 
 
@@ -107,7 +113,7 @@ def _cast_numbers(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
         try:
             _CASTS[column.type](values[row].item())
         except _UnfitError as error:
-            raise refusal(column, row, str(error)) from None
+            raise UnfitCellError(column, row, str(error)) from None
     return series.astype(target)
 
 
@@ -120,7 +126,7 @@ def _cast_dates(values: Sequence[Any], column: Column) -> Sequence[Any]:
             try:
                 _to_dates([value])
             except (ValueError, TypeError, OverflowError):
-                raise refusal(column, row, "it is not a date in ISO 8601") from None
+                raise UnfitCellError(column, row, "it is not a date in ISO 8601") from None
         raise  # each of them fits alone: not the caller's mistake
     return dates
 
@@ -129,6 +135,8 @@ def _to_dates(values: Sequence[Any]) -> Any:
     import numpy as np
     import pandas as pd
 
+    # a float without a fraction is an integer in JSON
+    values = [int(value) if type(value) is float and value.is_integer() else value for value in values]
     kinds = set(map(type, values))
     if kinds <= {str, _NONE}:
         given = pd.Series(values, dtype=object)
@@ -228,6 +236,7 @@ def _described(value: Any) -> str:
 
 
 _NUMERIC = frozenset({DataType.BOOLEAN, *_RANGES, DataType.FLOAT, DataType.DOUBLE})
+_NEVER_TEXT = frozenset({bytes, list, dict})
 _UNCHANGED = {DataType.BOOLEAN: {bool}, DataType.DOUBLE: {float}, DataType.STRING: {str}, DataType.BINARY: {bytes}}
 _CASTS: dict[DataType, Callable[[Any], Any]] = {
     DataType.BOOLEAN: _to_boolean,

@@ -96,7 +96,7 @@ class Launch:
     ``model_name`` is what clients call the model, None for the name of its file. ``format`` is one that
     ``formats.detect`` returns, None to detect it. ``token_file`` holds the bearer token that requests must bear,
     ``certfile`` and ``keyfile`` are for TLS; None for without. ``python`` is the workers' interpreter, None for this
-    one.
+    one. ``gpus`` names a device for each worker, as CUDA_VISIBLE_DEVICES does; None leaves that variable as it is.
     """
 
     token: str
@@ -115,6 +115,7 @@ class Launch:
     casting: str = Casting.EXACT
     model_name: str | None = None
     python: str | None = None
+    gpus: str | None = None
     token_file: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
@@ -130,6 +131,8 @@ class Launch:
         for name, kind in _WORDS.items():
             if getattr(self, name) not in set(kind):
                 raise ClaimError(f"{name} is none of {', '.join(kind)}")
+        if self.gpus is not None and len(self.gpus.split(",")) != self.workers:
+            raise ClaimError(f"gpus names {len(self.gpus.split(','))} devices, and there are {self.workers} workers")
 
     @classmethod
     def from_json(cls, values: object) -> Self:

@@ -1,15 +1,19 @@
-"""The command line: serve in the foreground, or claim a folder and serve it in the background."""
+"""The command line: serve in the foreground, as a container does or as told, or claim a folder and serve it in the
+background.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from . import claims
+from . import claims, container
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
 from .claims import ClaimError, Launch, Phase
 from .logs import LogFormat, LogWriter, stderr_writer
@@ -20,7 +24,14 @@ from .supervisor import Supervisor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 after a clean stop, 1 on failure, 130 after SIGINT."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == [container.COMMAND]:
+        given = given[1:]
+        try:
+            parser.set_defaults(**container.defaults(os.environ))
+        except container.UnknownOptionError as error:
+            parser.error(str(error))
+    options = parser.parse_args(given)
     if options.claim is not None:
         from .managed import start
 
@@ -35,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format=options.format,
             host=options.host,
             port=options.port,
-            workers=options.workers,
+            workers=_workers(options.workers, options.gpus),
             request_timeout=options.request_timeout,
             max_body=options.max_body,
             batching=options.batching,
@@ -47,10 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keyfile=_absolute(options.keyfile),
             model_name=options.model_name,
             python=options.python,
+            gpus=options.gpus,
         )
     except ClaimError as error:
         parser.error(str(error))
+    if "://" in launch.model:
+        return _fetch_first(launch, options.model_digest)
+    if options.model_digest is not None:
+        parser.error("--model-digest is for a model that is fetched")
     return _foreground(launch)
+
+
+def _fetch_first(launch: Launch, digest: str | None) -> int:
+    from . import fetch  # few need it, and the libraries that it begins with take their time to import
+
+    try:
+        with fetch.fetched(launch.model, digest) as path:
+            return _foreground(replace(launch, model=str(path)))
+    except fetch.FetchError:
+        return 1
 
 
 def _foreground(launch: Launch) -> int:
@@ -70,18 +96,31 @@ def _foreground(launch: Launch) -> int:
     return 130 if supervisor.signal == signal.SIGINT else 0
 
 
+def _workers(workers: int | None, gpus: str | None) -> int:
+    if workers is not None:
+        return workers
+    return 1 if gpus is None else len(gpus.split(","))
+
+
 def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -P -m stackkit.serving", description="Serve one model until SIGTERM or SIGINT."
+        prog="python -P -m stackkit.serving",
+        usage="%(prog)s [serve] [MODEL] [options]",
+        description="Serve one model until SIGTERM or SIGINT.",
+        epilog=f"The word serve, as the first argument, is for containers: MODEL is then {container.MODEL_FOLDER}, the"
+        f" address is every one of the machine's, port {container.PORT}, and an option may be given in the environment"
+        f" as {container.PREFIX}NAME. A model in a file of that name is ./serve.",
     )
-    parser.add_argument("model", nargs="?", help="a model file or folder, file.py:attribute or module:attribute")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a model file or folder, file.py:attribute or module:attribute"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free one (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes (default: 1, or one for each of --gpus)")
     parser.add_argument(
         "--request-timeout",
         type=float,
@@ -128,6 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keyfile", metavar="FILE", help="its private key, when it is not in the same file")
     parser.add_argument("--model-name", metavar="NAME", help="what clients call the model (default: its file's name)")
     parser.add_argument("--python", metavar="INTERPRETER", help="runs the workers (default: this one)")
+    parser.add_argument(
+        "--gpus", metavar="DEVICE,…", help="a device for each worker, as CUDA_VISIBLE_DEVICES names them"
+    )
+    parser.add_argument(
+        "--model-digest", metavar="sha256:HEX", help="of a model that is fetched: any other is refused (default: any)"
+    )
     parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
     parser.add_argument(
         "--claim",

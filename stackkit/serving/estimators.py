@@ -49,8 +49,10 @@ _KNOWN = {
     " SplineTransformer StandardScaler TargetEncoder",
     "sklearn.svm": "LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR",
     "sklearn.tree": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
-    "xgboost.sklearn": "XGBClassifier XGBRFClassifier XGBRFRegressor XGBRegressor",
-    "lightgbm.sklearn": "LGBMClassifier LGBMRegressor",
+    "xgboost.core": "Booster",
+    "xgboost.sklearn": "XGBClassifier XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
+    "lightgbm.basic": "Booster",
+    "lightgbm.sklearn": "LGBMClassifier LGBMRanker LGBMRegressor",
 }
 # Left out on purpose: what solves for all rows together (NMF, LatentDirichletAllocation, IterativeImputer), what draws
 # random numbers (DummyClassifier), neighbours (which of two at equal distance is nearer depends on how the distances
@@ -97,6 +99,17 @@ def is_rowwise(estimator: Any) -> bool:
     may well centre the rows that it is given.
     """
     return all(_is_known(part) for part in _parts(estimator))
+
+
+def example_for(estimator: Any) -> Any:
+    """The body of a scoring request with a row of zeros as wide as the estimator was fitted; None when it does not say
+    how wide that is. Whether it takes numbers it does not say either.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        return {"dataframe_records": [dict.fromkeys(map(str, names), 0.0)]}
+    width = getattr(estimator, "n_features_in_", None)
+    return None if width is None else {"inputs": [[0.0] * int(width)]}
 
 
 def without_names(estimator: Any) -> Any | None:
@@ -165,14 +178,16 @@ def _parts(estimator: Any) -> Iterator[Any]:
 
 
 def _is_known(part: Any) -> bool:
+    name = _class_of(part)
     if hasattr(part, "fit"):
-        name = _class_of(part)
         if name in (
             ("sklearn.preprocessing", "FunctionTransformer"),
             ("sklearn.compose", "TransformedTargetRegressor"),
         ):
             return all(_is_elementwise(getattr(part, attribute)) for attribute in ("func", "inverse_func"))
         return name in _ROWWISE
+    if name in _ROWWISE:  # what a library trains without an estimator around it
+        return True
     # scikit-learn's own: score functions, metrics, kernels
     return (getattr(part, "__module__", None) or "").partition(".")[0] in ("sklearn", "numpy")
 

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -99,7 +100,7 @@ def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:
     root.addHandler(writer)
     try:
         outcome = Supervisor(
-            launch, writer, report=lambda state: _record(folder, state), reread=lambda: claims.read_launch(folder)
+            launch, writer, report=partial(claims.write_state, folder), reread=partial(claims.read_launch, folder)
         ).run()
     except Exception:
         logger.exception("the supervisor failed")
@@ -107,14 +108,6 @@ def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:
     finally:
         writer.close()
     return 1 if outcome.phase is Phase.FAILED else 0
-
-
-def _record(folder: Path, state: ServerState) -> None:
-    try:
-        claims.write_state(folder, state)
-    except OSError as error:
-        # a full disk must not end a server that works
-        logger.warning("the state %s cannot be recorded: %s", state.phase, error)
 
 
 def _unreadable(token: str, error: str) -> ServerState:

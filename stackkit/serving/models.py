@@ -46,6 +46,15 @@ class StreamingModel(Model, Protocol):
         """
 
 
+@runtime_checkable
+class ExemplaryModel(Model, Protocol):
+    """A model that has no signature, and still knows a request that it can answer."""
+
+    @property
+    def example(self) -> Any:
+        """The body of a scoring request; None when it knows none after all."""
+
+
 @dataclass(slots=True)
 class PreparedInput:
     """One request's input as the model wants it, its params included if it takes any.

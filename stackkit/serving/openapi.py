@@ -12,6 +12,7 @@ from typing import Any
 
 from . import __version__
 from .media_types import CSV_TYPES, JSON, JSON_LINES_TYPES, PARQUET
+from .models import ExemplaryModel
 from .routing import Request, Response, RouteTable
 from .schemas import request_example, request_schema
 from .scoring import write_error
@@ -33,7 +34,9 @@ _REASONS = {
 
 def routes(service: Service) -> RouteTable:
     async def openapi(_: Request) -> Response:
-        return Response(200, json.dumps(document(service.name, service.model.signature)).encode())
+        model = service.model
+        example = model.example if isinstance(model, ExemplaryModel) else None
+        return Response(200, json.dumps(document(service.name, model.signature, example)).encode())
 
     page = (Path(__file__).parent / "docs.html").read_bytes()
     headers = {"content-security-policy": _policy(page)}
@@ -44,15 +47,17 @@ def routes(service: Service) -> RouteTable:
     return RouteTable({"/openapi.json": {"GET": openapi}, "/docs": {"GET": docs}}, write_error, prefix="/openapi")
 
 
-def document(name: str, signature: Signature | None) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of a server with this model."""
+def document(name: str, signature: Signature | None, example: Any = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a server with this model; ``example`` is for a model without a signature."""
     model = {"name": "model", "in": "path", "required": True, "schema": {"const": name}}
     metadata = {"type": "object", "required": ["name", "inputs", "outputs"]}
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": __version__, "description": "A model served by stackkit."},
         "paths": {
-            "/invocations": {"post": _invocations(signature)},
+            "/invocations": {
+                "post": _invocations(signature, request_example(signature) if example is None else example)
+            },
             "/ping": {"get": _operation("Whether the model is loaded", {JSON: {}})},
             "/health": {"get": _operation("Whether the model is loaded", {JSON: {}})},
             "/version": {"get": _operation("The server's version", {"text/plain": {"schema": {"type": "string"}}})},
@@ -71,8 +76,7 @@ def document(name: str, signature: Signature | None) -> dict[str, Any]:
     }
 
 
-def _invocations(signature: Signature | None) -> dict[str, Any]:
-    example = request_example(signature)
+def _invocations(signature: Signature | None, example: Any) -> dict[str, Any]:
     content: dict[str, Any] = {JSON: {"schema": request_schema(signature), "example": example}}
     predictions: dict[str, Any] = {"type": "object", "required": ["predictions"]}
     text = {"schema": {"type": "string"}}

@@ -46,7 +46,8 @@ CHAT_KEYS = frozenset({"messages", "prompt", "input"})
 class Payload:
     """The data of one request, not yet in the form that the model wants.
 
-    ``value`` is what JSON held, or the bytes of a CSV table, whose first line names the columns, or a Parquet file.
+    ``value`` is what JSON held, or the bytes of a CSV table, whose first line names the columns, or those of a Parquet
+    file, or the frame that was read from a part of one.
     """
 
     shape: Shape
@@ -128,7 +129,7 @@ def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.Da
     if payload.shape is Shape.CSV:
         return _read_csv(payload.value, dtypes)
     if payload.shape is Shape.PARQUET:
-        return _read_parquet(payload.value)
+        return payload.value if isinstance(payload.value, pd.DataFrame) else _read_parquet(payload.value)
     value = payload.value
     try:
         if payload.is_split:

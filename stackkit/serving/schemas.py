@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .cells import LARGEST_FLOAT32
-from .signature import Column, DataType, Param, Signature
+from .signature import Column, DataType, Param, Signature, Tensor
 
 Schema = dict[str, Any]
 
@@ -40,7 +40,8 @@ _CELLS: dict[DataType, list[Schema]] = {
 }
 """What is taken for each type: its own values, and those that become such without losing anything."""
 
-_NULLABLE = (DataType.FLOAT, DataType.DOUBLE, DataType.BINARY, DataType.DATETIME)
+_NULLABLE = (DataType.FLOAT, DataType.DOUBLE, DataType.DATETIME, DataType.STRING)
+"""The types in which null is a value like others; among STRING's cells it stands already."""
 
 _PARAMS: dict[DataType, Schema] = {
     DataType.BOOLEAN: _BOOLEAN,
@@ -105,38 +106,96 @@ def request_example(signature: Signature | None) -> Any:
 
 
 def _forms(signature: Signature | None) -> dict[str, Schema]:
-    columns = signature.columns if signature is not None else None
-    tensors = signature.tensors if signature is not None else None
-    if tensors is not None:
-        arrays = {str(tensor.name): _array(tensor.shape, tensor.dtype) for tensor in tensors}
-        nameless = tensors[0].name is None
-        schema = _array(tensors[0].shape, tensors[0].dtype) if nameless else _object(arrays, list(arrays))
-        return {"inputs": schema, "instances": schema} if nameless else {"inputs": schema}
-    if columns is not None and columns[0].name is not None:
-        rows = {"type": "array", "items": _row(columns), "minItems": 1}
-        return {"dataframe_records": rows, "dataframe_split": _split(columns), "instances": rows, "inputs": rows}
-    anything: Schema = {"type": "array"}
-    split = _object({"columns": {"type": "array"}, "index": {"type": "array"}, "data": {"type": "array"}}, ["data"])
-    return {"dataframe_records": anything, "dataframe_split": split, "instances": {}, "inputs": {}}
+    """The schema of what stands under each of the keys that the model's input may come under."""
+    if signature is None:
+        return _anything()
+    if signature.has_type_hints:
+        return {"inputs": _hinted(signature.columns)}
+    if (tensors := signature.tensors) is not None:
+        arrays = {str(tensor.name): _array(tensor, signature) for tensor in tensors}
+        if tensors[0].name is not None:
+            return {"inputs": _object(arrays, list(arrays))}
+        schema = _array(tensors[0], signature)
+        return {"inputs": schema, "instances": schema}
+    columns = signature.columns
+    if columns is None or columns[0].name is None:
+        return _anything()
+    rows = _rows(columns, signature, is_table=False)
+    if len(columns) == 1:  # the values of the one column need no name
+        cells = {
+            "type": "array",
+            "items": _cell(columns[0], signature),
+            "minItems": 0 if signature.takes_no_rows else 1,
+        }
+        rows = {"anyOf": [rows, cells]}
+    table = _rows(columns, signature, is_table=True)
+    return {
+        "dataframe_records": table,
+        "dataframe_split": _split(columns, signature),
+        "instances": rows,
+        "inputs": rows,
+    }
 
 
-def _row(columns: Sequence[Column]) -> Schema:
-    properties = {str(column.name): _cell(column) for column in columns}
-    return _object(properties, [str(column.name) for column in columns if column.required])
+def _anything() -> dict[str, Schema]:
+    """What any body must be like. What is in it is for the model to understand."""
+    labels = {"type": ["array", "null"]}
+    split = _object({"columns": labels, "index": labels, "data": {"type": "array"}}, ["data"])
+    records: Schema = {"type": "array"}
+    return {
+        "dataframe_records": records,
+        "dataframe_split": split | {"additionalProperties": False},
+        "instances": {},
+        "inputs": {},
+    }
 
 
-def _split(columns: Sequence[Column]) -> Schema:
-    size = {"minItems": len(columns), "maxItems": len(columns)}
-    row = {"type": "array", "prefixItems": [_cell(column) for column in columns], **size}
-    data = {"type": "array", "items": row, "minItems": 1}
+def _hinted(columns: Sequence[Column] | None) -> Schema:
+    """A list of what the type hint says; text, unlike numbers, is not made of anything else."""
+    if columns is None or len(columns) != 1 or columns[0].name is not None:
+        return {}
+    is_text = columns[0].type is DataType.STRING
+    return {"type": "array", "items": {"type": "string"} if is_text else {"anyOf": _CELLS[columns[0].type]}}
+
+
+def _rows(columns: Sequence[Column], signature: Signature, *, is_table: bool) -> Schema:
+    """A list of rows. A column that not all of them have is filled up with null, in a table and if its type has null;
+    of every other optional column a schema cannot say that all the rows have it or none, but for all of these columns
+    together, and for a single row.
+    """
+    rows: Schema = {"type": "array", "minItems": 1}
+    names = [column.name for column in columns if not column.required and not (is_table and _may_be_null(column))]
+    row = _object(
+        {str(column.name): _cell(column, signature) for column in columns},
+        [str(column.name) for column in columns if column.required],
+    )
+    if not names:
+        return rows | {"items": row}
+    full = row | {"required": [*row["required"], *names]}
+    bare = row | {"properties": row["properties"] | dict.fromkeys(names, False)}
+    ways = [{"items": full}, {"items": bare}]
+    return rows | {"anyOf": ways if len(names) == 1 else [*ways, {"items": row, "maxItems": 1}]}
+
+
+def _split(columns: Sequence[Column], signature: Signature) -> Schema:
+    cells = [_cell(column, signature) for column in columns]
+    row = {"type": "array", "prefixItems": cells, "minItems": len(cells), "maxItems": len(cells)}
+    data: Schema = {"type": "array", "minItems": 0 if signature.takes_no_rows else 1}
+    # the values of a single column may stand without brackets of their own
+    data |= {"items": row} if len(cells) > 1 else {"anyOf": [{"items": row}, {"items": cells[0]}]}
     properties: dict[str, Schema] = {"columns": {"const": [column.name for column in columns]}, "data": data}
     return _object(properties, ["columns", "data"]) | {"additionalProperties": False}
 
 
-def _cell(column: Column) -> Schema:
-    """Null is taken for any float or date, and shown where the model says that it can do without the value."""
-    is_nullable = not column.required and column.type in _NULLABLE
-    return {"anyOf": [*_CELLS[column.type], _NULL] if is_nullable else _CELLS[column.type]}
+def _cell(column: Column, signature: Signature) -> Schema:
+    """Null stands for a missing number or date, unless the model needs each of them."""
+    may_be_null = column.type is not DataType.STRING and _may_be_null(column)
+    is_taken = may_be_null and (signature.takes_null or not column.required)
+    return {"anyOf": [*_CELLS[column.type], _NULL] if is_taken else _CELLS[column.type]}
+
+
+def _may_be_null(column: Column) -> bool:
+    return column.type in _NULLABLE or (column.type is DataType.BINARY and not column.required)
 
 
 def _params(params: Sequence[Param]) -> Schema:
@@ -147,11 +206,15 @@ def _params(params: Sequence[Param]) -> Schema:
     return {"anyOf": [_object(properties, []), _NULL]}
 
 
-def _array(shape: Sequence[int], dtype: str) -> Schema:
+def _array(tensor: Tensor, signature: Signature) -> Schema:
     """Rectangular arrays cannot be said in a schema: axes of any length after the first are shown with length one."""
-    schema: Schema = {"anyOf": _CELLS[_TYPES[dtype]]} if dtype in _TYPES else {}
-    for place, size in reversed(list(enumerate(shape))):
-        schema = {"type": "array", "items": schema, "minItems": 1 if size == -1 else size}
+    kind = _TYPES.get(tensor.dtype)
+    has_null = kind in _NULLABLE and signature.takes_null
+    schema: Schema = {} if kind is None else {"anyOf": [*_CELLS[kind], _NULL] if has_null else _CELLS[kind]}
+    may_be_empty = len(tensor.shape) == 1 and signature.takes_no_rows
+    for place, size in reversed(list(enumerate(tensor.shape))):
+        least = 0 if may_be_empty else 1
+        schema = {"type": "array", "items": schema, "minItems": least if size == -1 else size}
         if size != -1 or place:
             schema["maxItems"] = max(size, 1)
     return schema

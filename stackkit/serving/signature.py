@@ -80,12 +80,19 @@ class Param:
 class Signature:
     """Each part is None when the model does not say. Columns and tensors are never mixed. ``example`` is the body of a
     scoring request that the model was saved with.
+
+    The rest is for the model's description alone, and changes no cast: whether it is known to refuse null among
+    numbers that it requires, or input without rows, and whether it takes ``inputs`` alone, whose values its own type
+    hints check.
     """
 
     inputs: tuple[Column, ...] | tuple[Tensor, ...] | None = None
     outputs: tuple[Column, ...] | tuple[Tensor, ...] | None = None
     params: tuple[Param, ...] | None = None
     example: Any = None
+    takes_null: bool = True
+    takes_no_rows: bool = True
+    has_type_hints: bool = False
 
     @classmethod
     def from_mlflow(cls, values: Mapping[str, Any]) -> Signature:

@@ -66,8 +66,9 @@ class _Slot:
 class Supervisor:
     """Runs one server in the foreground of this process's main thread, which must own its signals.
 
-    ``report`` is called with each new state, ``log`` takes the workers' output. On SIGUSR1 ``reread`` says what is to
-    be served from now on; without it that is what is served already, loaded anew.
+    ``report`` is called with each new state, and again soon when it raises OSError; ``log`` takes the workers' output.
+    On SIGUSR1 ``reread`` says what is to be served from now on; without it that is what is served already, loaded
+    anew.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Supervisor:
         self._update: Launch | None = None
         self._failed_update: FailedUpdate | None = None
         self._published: ServerState | None = None
+        self._unreported: ServerState | None = None
         self._shared = -1
         self._memory: Memory
 
@@ -322,8 +324,15 @@ class Supervisor:
             failed_update=self._failed_update,
         )
         if state != self._published:
-            self._published = state
-            self._report(state)
+            try:
+                self._report(state)
+            except OSError as error:
+                # a full disk must not end a server that works; each turn of the loop tries again
+                if state != self._unreported:
+                    logger.warning("the state %s cannot be recorded: %s", state.phase, error)
+                self._unreported = state
+            else:
+                self._published, self._unreported = state, None
         return state
 
     @contextlib.contextmanager

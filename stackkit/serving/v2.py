@@ -32,11 +32,8 @@ _NAMELESS_INPUT = "input"
 def routes(service: Service) -> RouteTable:
     """The protocol's paths, answered by ``service``, with and without a version."""
 
-    async def server(_: Request) -> Response:
-        return _json({"name": "stackkit", "version": __version__, "extensions": ["binary_tensor_data"]})
-
-    async def live(_: Request) -> Response:
-        return _json({"live": True})
+    server = _always({"name": "stackkit", "version": __version__, "extensions": ["binary_tensor_data"]})
+    live = _always({"live": True})
 
     async def ready(_: Request) -> Response:
         service.check_ready()
@@ -44,6 +41,10 @@ def routes(service: Service) -> RouteTable:
 
     async def models(_: Request) -> Response:
         return _json({"models": [service.name]})
+
+    async def index(_: Request) -> Response:
+        service.check_ready()
+        return _json([{"name": service.name, "version": VERSION, "state": "READY", "reason": ""}])
 
     async def model(request: Request) -> Response:
         _check_name(request, service.name)
@@ -71,6 +72,7 @@ def routes(service: Service) -> RouteTable:
         "/v2/health/live": {"GET": live, "HEAD": live},
         "/v2/health/ready": {"GET": ready, "HEAD": ready},
         "/v2/models": {"GET": models},
+        "/v2/repository/index": {"POST": index},
     }
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         handlers[path] = {"GET": model}
@@ -120,5 +122,12 @@ def _check_name(request: Request, name: str) -> None:
         raise RequestError(404, "RESOURCE_DOES_NOT_EXIST", f"The model has no such version, it has {VERSION}.")
 
 
-def _json(content: Mapping[str, Any]) -> Response:
+def _always(content: Mapping[str, Any]) -> Handler:
+    async def answer(_: Request) -> Response:
+        return _json(content)
+
+    return answer
+
+
+def _json(content: Mapping[str, Any] | Sequence[Any]) -> Response:
     return Response(200, json.dumps(content).encode())

@@ -65,6 +65,7 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [*_command(launch, slot, inherited), "--accept", accept],
+                env=_environment(launch, slot),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -189,6 +190,17 @@ class WorkerProcess:
 
 def _last(lines: Sequence[bytes]) -> str:
     return next((text for line in reversed(lines) if (text := line.decode("utf-8", "replace").strip())), "")
+
+
+def _environment(launch: Launch, slot: int) -> dict[str, str]:
+    """The supervisor's own, but for the slot's device, and what would lead another interpreter to our libraries."""
+    environment = dict(os.environ)
+    if launch.python is not None:
+        for name in ("PYTHONPATH", "PYTHONHOME"):
+            environment.pop(name, None)
+    if launch.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = launch.gpus.split(",")[slot].strip()
+    return environment
 
 
 def _command(launch: Launch, slot: int, inherited: dict[str, int]) -> list[str]:

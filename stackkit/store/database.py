@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from ..errors import SettingsError, StoreError
@@ -148,6 +148,7 @@ def _make_engine(settings: Settings) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
+        event.listen(engine, "handle_error", _on_sqlite_error)
     return engine
 
 
@@ -181,6 +182,14 @@ def _on_sqlite_begin(connection: Connection) -> None:
     # immediate one waits its turn.
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _on_sqlite_error(context: ExceptionContext) -> None:
+    # a connection that was opened while its disk was read-only stays so, and so do all that share its memory with it
+    code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_READONLY and context.engine is not None:
+        context.is_disconnect = True
+        context.engine.dispose()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ lifecycle's business (``stackkit.model_deployers.lifecycle``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,8 @@ from .tables import components, service_events, service_revisions, services
 
 LEASE_SECONDS = 30.0
 """How long a lease lasts unless it is renewed: the longest that a crashed owner can hold up the next one."""
+
+_AT_ONCE = 500  # parameters of one statement, of which old SQLite takes 999
 
 _FREE = or_(services.c.lease_owner.is_(None), services.c.lease_expires < now())
 
@@ -120,10 +122,14 @@ def revisions(connection: Connection, service_id: str) -> Sequence[RowMapping]:
     return connection.execute(query).mappings().all()
 
 
-def digest_is_used(connection: Connection, digest: str) -> bool:
-    """Whether a revision of any service serves these bytes."""
-    query = select(service_revisions.c.number).where(service_revisions.c.digest == digest).limit(1)
-    return connection.execute(query).first() is not None
+def digests_named(connection: Connection, digests: Collection[str]) -> set[str]:
+    """Those of ``digests`` that a revision of any service serves."""
+    column, wanted = service_revisions.c.digest, sorted(digests)
+    found: set[str] = set()
+    for first in range(0, len(wanted), _AT_ONCE):
+        query = select(column).where(column.in_(wanted[first : first + _AT_ONCE])).distinct()
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def get(connection: Connection, service_id: str) -> RowMapping | None:
@@ -190,16 +196,18 @@ def _select() -> Select[Any]:
 
 
 def take_lease(connection: Connection, service_id: str, owner: str, *, instead_of: str | None = None) -> int | None:
-    """Take the lease when it is free, expired, or held by ``instead_of``; return the new epoch, else None."""
+    """Take the lease when it is free, expired, or held by ``instead_of``; return the new epoch, else None.
+
+    ``owner``, who bears a name of its own each time, gets the same answer when it asks again.
+    """
     claim = _FREE if instead_of is None else or_(_FREE, services.c.lease_owner == instead_of)
-    changed = connection.execute(
+    connection.execute(
         update(services)
         .where(services.c.id == service_id, claim)
         .values(lease_owner=owner, lease_expires=now(LEASE_SECONDS), lease_epoch=services.c.lease_epoch + 1)
     )
-    if changed.rowcount == 0:
-        return None
-    epoch: int = connection.execute(select(services.c.lease_epoch).where(services.c.id == service_id)).scalar_one()
+    taken = select(services.c.lease_epoch).where(services.c.id == service_id, services.c.lease_owner == owner)
+    epoch: int | None = connection.execute(taken).scalar()
     return epoch
 
 

@@ -216,7 +216,7 @@ def test_a_terminal_without_the_marks_is_no_error(deploy, stackkit_command):
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("stackkit mod", {"model-deployer"}),
+        ("stackkit mod", {"model", "model-deployer"}),
         ("stackkit model-deployer models get", {"get-url"}),
         ("stackkit model-deployer register one --port --fl", {"--flavor"}),
         ("stackkit stack list --output ", {"table", "json", "yaml", "csv"}),

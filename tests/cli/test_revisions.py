@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from stackkit import Client
 from stackkit.cli.main import cli
+from stackkit.environments.models import resolve
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
 
@@ -86,11 +87,23 @@ def test_the_history_outlives_the_server(deployer: MemoryModelDeployer) -> None:
 def test_prune_deletes_what_is_stopped_for_long_enough(deployer: MemoryModelDeployer) -> None:
     kept = deployer.deploy_model(model_name="other", model_uri="one", timeout=5)
     stopped = deployer.get_model_server("iris").stop()
-    assert "nothing to prune" in run("prune", "--older-than", "1h").stderr
+    assert "no server to prune" in run("prune", "--older-than", "1h").stderr
     result = run("prune", "--older-than", "0s")
     assert result.exit_code == 0
     assert result.stdout == f"{stopped.id}\n"
     assert [service.id for service in deployer.find_model_server()] == [kept.id]
+
+
+def test_prune_sweeps_what_no_server_names(home: Path, tmp_path: Path, deployer: MemoryModelDeployer) -> None:
+    client = Client()
+    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
+    (tmp_path / "model.py").write_text("def predict(data):\n    return [1]\n", encoding="utf-8")
+    resolve(f"{tmp_path}/model.py:predict", models_folder=home / "models")
+    result = run("prune")
+    assert result.exit_code == 0
+    assert "Removed the files of 1 model that no server names." in result.stderr
+    assert not list((home / "models").iterdir())
+    assert len(deployer.find_model_server()) == 1
 
 
 def test_a_duration_that_is_none_is_wrong_usage() -> None:

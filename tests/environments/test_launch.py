@@ -5,25 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from stackkit.environments.launch import claim_command, serve_command, server_environment
+from stackkit.environments.launch import check_gpus, claim_command, predict_command, serve_command, server_environment
+from stackkit.errors import InvalidConfigError
 
 SERVER = ["-P", "-m", "stackkit.serving"]
 
 
 def test_serve_command() -> None:
-    command = serve_command("/m/model.joblib", host="127.0.0.1", port=0, workers=2, request_timeout=60)
+    command = serve_command("/m/model.joblib", {"host": "127.0.0.1", "port": 0, "max_batch_size": 2, "format": None})
     assert command == [
-        sys.executable, *SERVER, "/m/model.joblib",
-        "--host", "127.0.0.1", "--port", "0", "--workers", "2", "--request-timeout", "60",
+        sys.executable, *SERVER, "/m/model.joblib", "--host=127.0.0.1", "--port=0", "--max-batch-size=2",
     ]  # fmt: skip
-
-
-def test_serve_command_with_another_interpreter_and_a_format() -> None:
-    command = serve_command(
-        "mine:predict", format="python", host="::1", port=80, workers=1, request_timeout=0.5, python="/env/bin/python"
-    )
-    assert command[:5] == ["/env/bin/python", *SERVER, "mine:predict"]
-    assert command[-4:] == ["--request-timeout", "0.5", "--format", "python"]
 
 
 def test_claim_command() -> None:
@@ -41,3 +33,24 @@ def test_the_server_does_not_see_our_own_variables(monkeypatch: pytest.MonkeyPat
     assert environment["PYTHONPATH"] == "/somewhere"
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["MODEL_FLAG"] == "yes"
+
+
+def test_no_gpu_is_taken_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert server_environment({})["CUDA_VISIBLE_DEVICES"] == ""
+    assert server_environment({"CUDA_VISIBLE_DEVICES": "1"})["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert server_environment({})["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_a_hidden_gpu_is_refused() -> None:
+    check_gpus(["0", "1"], {})
+    check_gpus(["3"], {"CUDA_VISIBLE_DEVICES": "2, 3"})
+    check_gpus([], {"CUDA_VISIBLE_DEVICES": ""})
+    with pytest.raises(InvalidConfigError, match="GPU 0 is hidden here: CUDA_VISIBLE_DEVICES is '2,3'"):
+        check_gpus(["0", "2"], {"CUDA_VISIBLE_DEVICES": "2,3"})
+
+
+def test_predict_command_with_another_interpreter() -> None:
+    command = predict_command("/m", Path("a.csv"), Path("b.csv"), {}, {"format": None}, python="/env/bin/python")
+    assert command[:5] == ["/env/bin/python", "-P", "-m", "stackkit.serving.batch", "/m"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from killing import models_in
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer
 from stackkit.stack import ComponentType
 
-MODEL = "def predict(data):\n    return [{answer} for row in data]\n"
+_SUMMARY = "summary"
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,17 @@ def deployer(client: Client) -> Iterator[BaseModelDeployer]:
 @pytest.fixture
 def models(tmp_path: Path) -> dict[str, str]:
     """The URIs of two models by name."""
-    for name, answer in (("one", 1), ("two", 2)):
-        (tmp_path / f"{name}.py").write_text(MODEL.format(answer=answer), encoding="utf-8")
-    return {name: f"{tmp_path}/{name}.py:predict" for name in ("one", "two")}
+    return models_in(tmp_path)
+
+
+@pytest.fixture
+def summary(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Adds a line to what pytest prints at the end; a worker of xdist has no terminal of its own."""
+    return lambda line: record_property(_SUMMARY, line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, line in report.user_properties:
+            if name == _SUMMARY:
+                terminalreporter.write_line(str(line))

@@ -41,4 +41,5 @@ def test_killed_at_each_point(
         assert [service.status.state for service in services] == ([] if finally_state is None else [finally_state])
         delete(deployer, models)
         assert not list((home / "services").glob("*")), f"killed at point {kill_at}, it left files behind"
+        assert not list((home / "models").glob("*")), f"killed at point {kill_at}, it left a model behind"
     assert kill_at > 10, "the points are in place"

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from stackkit import Client
-from stackkit.errors import DeploymentError, InUseError, LeaseLostError, ModelError, NotFoundError
+from stackkit.errors import AlreadyExistsError, DeploymentError, InUseError, LeaseLostError, ModelError, NotFoundError
 from stackkit.local import folders
 from stackkit.local.folders import ServerFolder
 from stackkit.model_deployers import BaseModelDeployer, LocalModelDeployer, LocalServiceConfig, Service, ServiceState
@@ -151,6 +151,49 @@ def test_a_deleted_server_leaves_neither_folder_nor_model(deployer: BaseModelDep
     assert not folder_of(first).exists()
     second.delete()
     assert not kept.exists()
+
+
+KILLED_BEFORE_THE_ROW = """
+import os, signal, sys
+from stackkit.model_deployers import LocalModelDeployer
+from stackkit.model_deployers.lifecycle import Lifecycle
+Lifecycle._insert = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+LocalModelDeployer.get_active_model_deployer().deploy_model(model_name="m", model_uri=sys.argv[1])
+"""
+
+
+def test_what_a_killed_deploy_has_kept_is_swept(
+    client: Client, deployer: BaseModelDeployer, model: str, home: Path
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_ROW, model], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (kept,) = (home / "models").iterdir()
+    assert client.servers.sweep() == [f"sha256:{kept.name}"]
+    assert not list((home / "models").iterdir())
+    assert client.servers.sweep() == []
+
+
+def test_the_model_of_a_server_that_lost_its_row_is_not_swept(
+    client: Client, deployer: BaseModelDeployer, model: str
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    deployer.delete_model_server(service, forget=True)
+    assert client.servers.sweep() == []
+    adopted = deployer.adopt_model_server(service.uuid)
+    adopted.stop()
+    adopted.start()
+    assert adopted.predict([[1]]) == ["one"]
+
+
+def test_a_deploy_that_is_refused_keeps_nothing(deployer: BaseModelDeployer, model: str, tmp_path: Path) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    folder = deployer.database.settings.models_folder
+    before = list(folder.iterdir())
+    (tmp_path / "other.py").write_text(MODEL.format(answer="other"), encoding="utf-8")
+    with pytest.raises(AlreadyExistsError):
+        deployer.deploy_model(model_name="m", model_uri=f"{tmp_path}/other.py:predict")
+    assert list(folder.iterdir()) == before
+    assert service.predict([[1]]) == ["one"]
 
 
 def test_why_it_failed_reaches_the_person(deployer: BaseModelDeployer, tmp_path: Path) -> None:
@@ -299,7 +342,7 @@ def test_a_supervisor_that_does_not_end_is_killed_in_the_end(
     deployer: BaseModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "_KILL_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr("stackkit.model_deployers.lifecycle._REPEAT_SECONDS", 0.1)
+    monkeypatch.setattr("stackkit.model_deployers.waiting._REPEAT_SECONDS", 0.1)
     service = deployer.deploy_model(model_name="m", model_uri=model)
     supervisor = supervisor_of(service)
     workers = supervisor.children()

@@ -16,7 +16,7 @@ from stackkit.errors import DeploymentTimeoutError, LeaseLostError, StoreError
 from stackkit.model_deployers import Operation, leases
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.processes import ProcessIdentity
-from stackkit.store import Database
+from stackkit.store import Database, outages
 from stackkit.store import services as rows
 from stackkit.store.tables import services
 
@@ -62,6 +62,26 @@ def test_one_whose_owner_is_dead_is_taken_over_at_once(database: Database, servi
     set_owner(database, owner_of(ended_process()), expires=30)
     with take(database, service_id) as lease:
         lease.write({"message": "taken over"})
+
+
+def test_one_that_this_process_could_not_give_back_is_taken_over_at_once(
+    database: Database, service_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_RELEASE_SECONDS", 0.0)
+
+    def fail(*_: object) -> None:
+        raise StoreError("The database is away.")
+
+    with monkeypatch.context() as patched, take(database, service_id):
+        patched.setattr(rows, "release_lease", fail)
+    with database.read() as connection:
+        row = rows.get(connection, service_id)
+    assert row is not None
+    assert row["leased"]
+    with take(database, service_id) as lease:
+        lease.write({"message": "taken over"})
+        with pytest.raises(DeploymentTimeoutError):
+            take(database, service_id)
 
 
 def test_one_from_another_machine_is_respected_until_it_expires(database: Database, service_id: str) -> None:
@@ -153,7 +173,7 @@ def test_what_has_begun_is_written_down_when_the_database_is_back(
 def test_a_database_that_stays_away_is_told(
     database: Database, service_id: str, outage: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "_OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(outages, "OUTAGE_SECONDS", 0.2)
     lease = take(database, service_id)
     outage(60)
     with pytest.raises(StoreError, match="away"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -200,6 +202,24 @@ def test_a_cancelled_start_is_undone_and_told(deployer: MemoryModelDeployer) -> 
     assert not deployer.platform.servers[service.id].running
 
 
+def test_a_cancelled_stop_is_told(
+    client: Client, deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = deploy(deployer, behaviour="never_stop")
+
+    def interrupt(text: str) -> None:
+        if text.startswith("waiting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deployer.stop_model_server(service, progress=interrupt)
+    assert row_of(deployer, service)["message"] == "Its stop was cancelled."
+    assert client.servers.history(service.id)[-1]["message"] == "Its stop was cancelled."
+    assert deployer.get_model_server(service).status.state is ServiceState.ACTIVE
+    deployer.platform.servers[service.id].behaviour = "run"
+    service.stop(timeout=5)
+
+
 def test_a_flavors_own_mistake_is_told_and_cleaned_up(
     deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +255,7 @@ def test_a_server_that_does_not_stop_is_told_and_still_active(client: Client, de
 def test_a_stop_is_asked_for_again_while_it_does_not_happen(
     deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackkit.model_deployers.lifecycle._REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr("stackkit.model_deployers.waiting._REPEAT_SECONDS", 0.01)
     service = deploy(deployer, behaviour="never_stop")
     stop, asked = deployer.do_stop, []
 
@@ -268,6 +288,40 @@ def test_a_platform_that_cannot_be_asked_makes_it_unknown_and_loses_nothing(depl
     assert seen.status.state is ServiceState.ACTIVE
     assert "deletion was interrupted" in seen.status.message
     assert deployer.platform.servers[service.id].running
+
+
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("state", ServiceState)
+@pytest.mark.parametrize("platform", ["has it", "has it stopped", "lost it", "does not answer"])
+def test_a_list_changes_nothing_outside(
+    client: Client,
+    deployer: MemoryModelDeployer,
+    monkeypatch: pytest.MonkeyPatch,
+    target: Target,
+    state: ServiceState,
+    platform: str,
+) -> None:
+    service = deploy(deployer)
+    lease = leases.take(deployer.database, service.id, deadline=0)
+    assert lease is not None
+    with lease:  # as an operation that died half-way has left it
+        lease.write({"target": target, "state": state, "prediction_url": None})
+    servers = deployer.platform.servers
+    if platform == "lost it":
+        servers.clear()
+    else:
+        servers[service.id].running = platform == "has it"
+        deployer.platform.reachable = platform != "does not answer"
+    before = copy.deepcopy(servers)
+    acts = [name for name in dir(deployer) if name.startswith("do_") and name not in ("do_identify", "do_check")]
+    for name in acts:
+        monkeypatch.setattr(MemoryModelDeployer, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
+    for _ in range(2):
+        assert [each.id for each in client.servers.find()] == [service.id]
+        client.servers.get(service.id)
+        client.servers.stale(timedelta(0))
+    assert servers == before
+    assert row_of(deployer, service)["target"] == target
 
 
 def test_forget_drops_the_row_and_asks_nothing(client: Client, deployer: MemoryModelDeployer) -> None:

@@ -131,6 +131,21 @@ def test_an_update_in_place_that_hangs_is_undone(rolling: MemoryModelDeployer) -
     assert rolling.platform.servers[service.id].revision == 1
 
 
+def test_a_cancelled_update_leaves_the_old_one_serving(client: Client, rolling: MemoryModelDeployer) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+
+    def interrupt(text: str) -> None:
+        if text.startswith("waiting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rolling.update_model_server(service, behaviour="hang", progress=interrupt)
+    seen = rolling.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.config["behaviour"]) == (True, 1, "run")
+    (restored,) = [each for each in client.servers.history(service.id) if each["action"] == "restore"]
+    assert restored["message"].endswith("revision 1 serves again: it was cancelled")
+
+
 def test_an_interrupted_update_in_place_is_told_and_finished_by_asking_again(
     rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +167,7 @@ def test_an_update_that_was_given_up_holds_up_no_stop(
     service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
     with pytest.raises(DeploymentError, match="it is broken"):
         rolling.update_model_server(service, behaviour="fail", timeout=5)
-    monkeypatch.setattr("stackkit.model_deployers.lifecycle._REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr("stackkit.model_deployers.waiting._REPEAT_SECONDS", 0.01)
     stop, asked = rolling.do_stop, []
 
     def give_in_at_the_second(operation: Operation) -> None:

@@ -72,6 +72,7 @@ def test_fields_with_a_default_may_be_absent(tmp_path: Path) -> None:
         ('{"token": "t", "model": "m", "port": "80"}', "port is ill-typed"),
         ('{"token": "t", "model": "m", "workers": true}', "workers is ill-typed"),
         ('{"token": "t", "model": "m", "workers": 0}', "workers is not between"),
+        ('{"token": "t", "model": "m", "gpus": "0,1"}', "gpus names 2 devices, and there are 1 workers"),
     ],
 )
 def test_a_launch_that_is_not_ours_is_refused_by_its_field(tmp_path: Path, text: str | None, reason: str) -> None:

@@ -75,6 +75,7 @@ def test_a_taken_port(echo_model: str) -> None:
         [],
         ["m", "--port", "70000"],
         ["m", "--workers", "0"],
+        ["m", "--workers", "3", "--gpus", "0,1"],
         ["m", "--max-body", "x"],
         ["m", "--request-timeout", "nan"],
     ],

@@ -87,6 +87,24 @@ def test_nothing_else_is_taken_to(make: Callable[[], Any]) -> None:
     assert not is_rowwise(make())
 
 
+BOOSTED = [
+    *(("xgboost", f"XGB{kind}") for kind in ("Classifier", "Regressor", "Ranker", "RFClassifier", "RFRegressor")),
+    *(("lightgbm", f"LGBM{kind}") for kind in ("Classifier", "Regressor", "Ranker")),
+]
+
+
+@pytest.mark.parametrize(("library", "name"), BOOSTED)
+def test_gradient_boosting_treats_rows_one_by_one(library: str, name: str) -> None:
+    kind = getattr(pytest.importorskip(library), name)
+    assert is_rowwise(kind())
+    assert is_rowwise(make_pipeline(StandardScaler(), kind()))
+
+
+@pytest.mark.parametrize(("library", "name"), [("xgboost", "XGBRegressor"), ("lightgbm", "LGBMRegressor")])
+def test_an_objective_of_ones_own_is_not_known(library: str, name: str) -> None:
+    assert not is_rowwise(getattr(pytest.importorskip(library), name)(objective=centre))
+
+
 @pytest.fixture(scope="module")
 def fitted() -> dict[str, Any]:
     return {name: make().fit(ROWS, LABELS) for name, make in KNOWN.items()}

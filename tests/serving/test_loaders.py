@@ -64,6 +64,16 @@ def test_estimators_take_every_payload(estimators: Path, serve: Any, call: Call,
     assert reply.content["predictions"] == pytest.approx([4.0, 10.0])
 
 
+@pytest.mark.parametrize("name", ["plain.joblib", "named.joblib"])
+def test_an_estimator_answers_the_example_in_its_description(
+    estimators: Path, serve: Any, call: Call, name: str
+) -> None:
+    app = serve(estimators / name)
+    document = call(app, "/openapi.json", method="GET").content
+    example = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert call(app, body=example).content == {"predictions": [pytest.approx(0, abs=1e-9)]}
+
+
 @pytest.mark.parametrize("body", REORDERED, ids=json.dumps)
 def test_columns_are_put_in_the_order_of_the_fit(estimators: Path, serve: Any, call: Call, body: Any) -> None:
     reply = call(serve(estimators / "named.joblib"), body=body)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -132,17 +132,12 @@ def test_mlflow_is_not_imported(folder: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=60).returncode == 0
 
 
-def test_schemathesis_finds_nothing(folder: Path, start_server: Callable[..., Any], tmp_path: Path) -> None:
-    """Requests that fit ``/openapi.json`` are answered and others refused, each as the document says.
-
-    The model has to take any number, as a linear one does: what a model refuses is not in its signature.
-    """
-    pytest.importorskip("schemathesis")
-    (folder / "model.pkl").write_bytes(pickle.dumps(LinearRegression().fit(FRAME, [0, 1, 0, 1])))
-    params = json.dumps([{"name": "k", "type": "long", "default": 3, "shape": None}])
-    describe(folder, signature={"inputs": json.dumps(INPUTS), "params": params})
-    port = start_server(str(folder)).wait_ready().port
-    command = [sys.executable, "-c", "import schemathesis.cli; schemathesis.cli.schemathesis()", "run"]
-    command += [f"http://127.0.0.1:{port}/openapi.json", "--max-examples", "50", "--seed", "1"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
-    assert found.returncode == 0, found.stdout
+def test_without_a_signature_the_example_is_as_wide_as_the_fit(
+    folder: Path, serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    describe(folder, signature=None)
+    app = serve_model(mlflow_direct.load(folder))
+    document = call(app, "/openapi.json", method="GET").content
+    example = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"dataframe_records": [{"a": 0.0, "b": 0.0}]}
+    assert call(app, body=example).status == 200

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from stackkit.serving import inputs
+from stackkit.serving import inputs as serving_inputs
 from stackkit.serving.app import App
 from stackkit.serving.models import PreparedInput
 from stackkit.serving.payloads import Payload
+from stackkit.serving.schemas import request_schema
 from stackkit.serving.signature import Column, DataType, Param, Signature, Tensor
 
 COLUMNS = Signature(
@@ -41,7 +42,7 @@ class Counter:
         self.signature = signature
 
     def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
-        return inputs.prepare(data, params, self.signature)
+        return serving_inputs.prepare(data, params, self.signature)
 
     def predict_prepared(self, prepared: Sequence[PreparedInput]) -> Any:
         return [each.rows for each in prepared]
@@ -99,6 +100,56 @@ def test_the_schema_says_what_the_server_does(
     schema = body_of(call(app, "/openapi.json", method="GET").content)["schema"]
     assert jsonschema.Draft202012Validator(schema).is_valid(body) is fits
     assert call(app, body=body).status == (200 if fits else 400)
+
+
+OPTIONAL = tuple(Column(kind, str(kind), required=False) for kind in (DataType.LONG, DataType.BOOLEAN, DataType.DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "fits"),
+    [
+        ((Column(DataType.DOUBLE, "a"),), {"inputs": [1, None]}, True),
+        ((Column(DataType.DOUBLE, "a"),), {"instances": []}, True),
+        ((Column(DataType.DOUBLE, "a"),), {"dataframe_split": {"columns": ["a"], "data": [1, 2]}}, True),
+        ((Column(DataType.DOUBLE, "a"),), {"dataframe_split": {"columns": ["a"], "data": []}}, True),
+        ((Column(DataType.DOUBLE, "a"),), {"dataframe_records": []}, False),
+        ((Column(DataType.STRING, "a"),), {"dataframe_records": [{"a": {}}]}, False),
+        ((Column(DataType.DATETIME, "a"),), {"dataframe_records": [{"a": 992.0}, {"a": "2000-01-01"}]}, True),
+        (OPTIONAL, {"dataframe_records": [{"long": 1, "double": 1}, {"boolean": True}]}, False),
+        (OPTIONAL, {"dataframe_records": [{"long": 1, "boolean": True, "double": 1}, {"long": 1, "boolean": 0}]}, True),
+        (OPTIONAL, {"inputs": [{"long": 1, "boolean": True, "double": 1}, {"long": 1, "boolean": 0}]}, False),
+        (OPTIONAL, {"inputs": [{"double": None}]}, True),
+        ((Tensor("float32", (-1,)),), {"inputs": []}, True),
+        ((Tensor("float32", (-1, 1)),), {"inputs": [[None]]}, True),
+    ],
+)
+def test_null_and_what_is_left_out(
+    serve_model: Callable[..., App],
+    call: Callable[..., Any],
+    inputs: tuple[Column, ...] | tuple[Tensor, ...],
+    body: dict[str, Any],
+    fits: bool,
+) -> None:
+    """By a model that says nothing against it."""
+    jsonschema = pytest.importorskip("jsonschema")
+    app = serve_model(Counter(Signature(inputs)))
+    schema = body_of(call(app, "/openapi.json", method="GET").content)["schema"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(body) is fits
+    assert call(app, body=body).status == (200 if fits else 400)
+
+
+def test_what_the_models_class_refuses_is_not_in_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    signature = Signature((Column(DataType.DOUBLE, "a"),), takes_null=False, takes_no_rows=False)
+    validator = jsonschema.Draft202012Validator(request_schema(signature))
+    assert validator.is_valid({"inputs": [1.5]})
+    for body in ({"inputs": [None]}, {"inputs": []}, {"dataframe_split": {"columns": ["a"], "data": []}}):
+        assert not validator.is_valid(body)
+
+
+def test_a_model_with_type_hints_takes_inputs_alone() -> None:
+    schema = request_schema(Signature((Column(DataType.STRING),), has_type_hints=True))
+    assert [form["title"] for form in schema["oneOf"]] == ["inputs"]
 
 
 def test_a_model_without_signature_is_described_too(make_app: Callable[..., App], call: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -91,3 +92,21 @@ def test_it_warns_of_a_model_that_is_open_to_everybody(
 
     Supervisor(Launch(token="t", model=echo_model, **fields), log, report).run()
     assert ("whoever reaches 0.0.0.0" in caplog.text) == warned
+
+
+def test_a_state_that_cannot_be_recorded_is_reported_again(
+    echo_model: str, log: LogWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[Phase] = []
+
+    def report(state: ServerState) -> None:
+        tries.append(state.phase)
+        if tries.count(Phase.READY) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif state.phase is Phase.READY:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert Supervisor(Launch(token="t", model=echo_model), log, report).run().phase is Phase.STOPPED
+    assert tries.count(Phase.READY) >= 3
+    told = [record.getMessage() for record in caplog.records if "cannot be recorded" in record.msg]
+    assert told == ["the state ready cannot be recorded: [Errno 28] No space left on device"]

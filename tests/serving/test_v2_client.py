@@ -33,6 +33,8 @@ def test_health_and_metadata(client: Any) -> None:
     assert not client.is_model_ready("other")
     assert client.get_server_metadata()["name"] == "stackkit"
     assert client.get_model_metadata("echo model")["name"] == "echo model"
+    (model,) = client.get_model_repository_index()
+    assert (model["name"], model["version"], model["state"]) == ("echo model", "1", "READY")
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])

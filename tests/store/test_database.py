@@ -277,6 +277,15 @@ def test_a_full_disk(database: Database) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_a_connection_that_became_read_only_is_not_used_again(database: Database) -> None:
+    with database.read() as connection:
+        connection.execute(text("PRAGMA query_only = ON"))  # as is one that was opened while its disk was
+    with pytest.raises(StoreError, match="readonly"), database.write() as connection:
+        connection.execute(insert(meta).values(key="a", value="1"))
+    with database.write() as connection:
+        connection.execute(insert(meta).values(key="a", value="1"))
+
+
 def test_a_writer_that_does_not_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackkit.store.database._BUSY_SECONDS", 0.05)
     second = Database(database.settings)

@@ -101,8 +101,7 @@ def test_a_service_begins_leased_with_its_first_revision(database: Database, mak
     with database.read() as connection:
         (revision,) = rows.revisions(connection, service_id)
         assert (revision["number"], revision["source"]["uri"]) == (1, "/model")
-        assert rows.digest_is_used(connection, "sha256:1")
-        assert not rows.digest_is_used(connection, "sha256:2")
+        assert rows.digests_named(connection, ["sha256:1", "sha256:2"]) == {"sha256:1"}
         by_identity = rows.get_by_identity(connection, service_id)  # which is the identity here
         assert by_identity is not None
         assert by_identity["id"] == service_id

@@ -11,11 +11,15 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import psutil
 
 from stackkit import Client
+from stackkit.environments import sweeping
 from stackkit.errors import LeaseLostError, StackkitError
 from stackkit.local.folders import ServerFolder
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
@@ -27,39 +31,50 @@ from stackkit.store import Database
 class Points:
     """The points at which an operation can be broken: around each transaction, and around each act of the flavor.
 
-    At the point ``at``, counted from 1, the process sends itself a signal. One that is suspended within a transaction,
-    or while it holds a file's lock, holds up everybody else, so that those points are for SIGKILL alone.
+    At the point ``at``, counted from 1, ``strike`` is called. With ``anywhere`` it may happen within a transaction and
+    while a file's lock is held; a process that is suspended there holds up everybody else.
     """
 
-    def __init__(self, at: int, number: signal.Signals = signal.SIGKILL) -> None:
+    def __init__(self, at: int, strike: Callable[[], None], *, anywhere: bool = True) -> None:
         self.passed = 0
         self._at = at
-        self._number = number
+        self._strike = strike
+        self._anywhere = anywhere
 
     def reach(self) -> None:
         self.passed += 1
         if self.passed == self._at:
-            os.kill(os.getpid(), self._number)
+            self._strike()
 
-    def put_into(self, deployer: BaseModelDeployer) -> None:
-        write = Database.write
+    @contextmanager
+    def put_into(self, deployer: BaseModelDeployer) -> Iterator[None]:
+        """Have the points in place, in this deployer and for whatever else uses a database, until the end."""
+        with ExitStack() as undo:
 
+            def replace(owner: Any, name: str, value: Any) -> None:
+                undo.enter_context(mock.patch.object(owner, name, value))
+
+            replace(Database, "write", self._around_transactions(Database.write))
+            for name in ("do_resolve", "do_prepare", "do_start", "do_update", "do_stop", "do_delete", "do_sweep"):
+                replace(deployer, name, self._around(getattr(deployer, name)))
+            if self._anywhere:
+                replace(claims, "write_launch", self._around(claims.write_launch))
+                replace(sweeping, "note_user", self._around(sweeping.note_user))
+            for name in ("terminate", "remove"):
+                replace(ServerFolder, name, self._around(getattr(ServerFolder, name)))
+            yield
+
+    def _around_transactions(self, write: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
         def around(database: Database) -> Iterator[Any]:
             self.reach()
             with write(database) as connection:
                 yield connection
-                if self._number is signal.SIGKILL:
+                if self._anywhere:
                     self.reach()
             self.reach()
 
-        Database.write = around  # type: ignore[method-assign]
-        for name in ("do_resolve", "do_prepare", "do_start", "do_stop", "do_delete", "do_discard"):
-            setattr(deployer, name, self._around(getattr(deployer, name)))
-        if self._number is signal.SIGKILL:
-            claims.write_launch = self._around(claims.write_launch)
-        for owner, name in ((ServerFolder, "terminate"), (ServerFolder, "remove")):
-            setattr(owner, name, self._around(getattr(owner, name)))
+        return around
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def around(*arguments: Any, **options: Any) -> Any:
@@ -71,13 +86,23 @@ class Points:
         return around
 
 
+def send_self(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def servers_alive(home: Path) -> list[psutil.Process]:
+    """The supervisors that live, oldest folder name first."""
+    holders = [ServerFolder(folder).holder() for folder in sorted((home / "services").glob("*"))]
+    return [psutil.Process(pid) for pid in holders if pid]
+
+
 _ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
 
 
 def truth(client: Client, home: Path) -> None:
-    """Compare what the table says after one look with what is on this machine.
+    """Compare what the table says after one look, and one sweep, with what is on this machine.
 
-    Raises AssertionError for a server that no row names, and for a row that says other than what is.
+    Raises AssertionError for a server or a kept model that no row names, and for a row that says other than what is.
     """
     deadline = time.monotonic() + 30
     while True:
@@ -90,6 +115,10 @@ def truth(client: Client, home: Path) -> None:
     folders = {path.name: ServerFolder(path) for path in (home / "services").glob("*")}
     alive = {name for name, folder in folders.items() if folder.holder() is not None}
     assert alive <= set(services), f"servers that no row names: {alive - set(services)}"
+    client.servers.sweep()
+    kept = {f"sha256:{path.name}" for path in (home / "models").glob("[!.]*")}
+    named = {each["model_digest"] for name in services for each in client.servers.revisions(name)}
+    assert kept == named, f"kept for nobody: {kept - named}; gone: {named - kept}"
     for service in services.values():
         state = service.status.state
         if state is ServiceState.ACTIVE:
@@ -101,29 +130,40 @@ def truth(client: Client, home: Path) -> None:
             raise AssertionError(f"{service} cannot be asked: {service.status.message}")
 
 
+MODEL = "def predict(data):\n    return [{answer} for row in data]\n"
+
+
+def models_in(folder: Path) -> dict[str, str]:
+    """Write two models there; returns their URIs by name."""
+    for name, answer in (("one", 1), ("two", 2)):
+        (folder / f"{name}.py").write_text(MODEL.format(answer=answer), encoding="utf-8")
+    return {name: f"{folder}/{name}.py:predict" for name in ("one", "two")}
+
+
 Operation = Callable[[BaseModelDeployer, dict[str, str]], Any]
 NAMES = {"model_name": "iris", "pipeline_name": "training"}
+TIMEOUT_SECONDS = 60.0
 
 
 def deploy(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
-    deployer.deploy_model(**NAMES, model_uri=models["one"], timeout=60)
+    deployer.deploy_model(**NAMES, model_uri=models["one"], timeout=TIMEOUT_SECONDS)
 
 
 def start(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
-    deployer.start_model_server("training/iris", timeout=60)
+    deployer.start_model_server("training/iris", timeout=TIMEOUT_SECONDS)
 
 
 def stop(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
-    deployer.stop_model_server("training/iris", timeout=60)
+    deployer.stop_model_server("training/iris", timeout=TIMEOUT_SECONDS)
 
 
 def update(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
-    deployer.deploy_model(**NAMES, model_uri=models["two"], timeout=60, replace=True)
+    deployer.deploy_model(**NAMES, model_uri=models["two"], timeout=TIMEOUT_SECONDS, replace=True)
 
 
 def delete(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
     for service in deployer.find_model_server(refresh=False):
-        deployer.delete_model_server(service, timeout=60)
+        deployer.delete_model_server(service, timeout=TIMEOUT_SECONDS)
 
 
 # what is done before, what is broken, and what is so once it was asked for again
@@ -144,16 +184,17 @@ def deployer_of(home: Path) -> BaseModelDeployer:
 def run(home: Path, operation: str, models: dict[str, str], kill_at: int) -> None:
     """What the killed process does. It ends by itself when ``kill_at`` lies beyond the last point."""
     deployer = deployer_of(home)
-    Points(kill_at).put_into(deployer)
-    OPERATIONS[operation][1](deployer, models)
+    with Points(kill_at, lambda: send_self(signal.SIGKILL)).put_into(deployer):
+        OPERATIONS[operation][1](deployer, models)
 
 
 def fall_asleep(settings: Settings, name: str, models: dict[str, str], at: int) -> None:
     """What the sleeping process does: it stops itself at a point, and exits with 3 when it was fenced afterwards."""
     deployer = Client(settings).model_deployer("local")
-    Points(at, signal.SIGSTOP).put_into(deployer)
+    points = Points(at, lambda: send_self(signal.SIGSTOP), anywhere=False)
     try:
-        OPERATIONS[name][1](deployer, models)
+        with points.put_into(deployer):
+            OPERATIONS[name][1](deployer, models)
     except LeaseLostError:
         os._exit(3)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..batching import join, rows_and_key
 from ..errors import BadRequestError, InvalidInputError, MissingLibraryError, ModelLoadError
-from ..estimators import FrameCaller, is_rowwise
+from ..estimators import FrameCaller, example_for, is_rowwise
 from ..models import PreparedInput
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_frame, to_rows
 from ..signature import Casting
@@ -38,6 +38,7 @@ class EstimatorModel:
         self._estimator = estimator
         self.name = type(estimator).__name__
         self.is_rowwise = is_rowwise(estimator)
+        self.example = example_for(estimator)
         features = getattr(estimator, "feature_names_in_", None)
         self._features = None if features is None else [str(name) for name in features]
         self._caller = None if self._features is None else FrameCaller(estimator, self._features)

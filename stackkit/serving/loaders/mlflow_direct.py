@@ -1,75 +1,95 @@
-"""scikit-learn models in an MLflow folder, loaded without importing MLflow, which takes longer than all the rest.
-
-MLflow's own wrapper does nothing between the cast by the signature and the estimator's method, so the answers are the
-same. A folder that is unusual in any way is left to MLflow.
+"""Models of the flavors most used in an MLflow folder, loaded without importing MLflow, which takes longer than all the
+rest. A folder that is unusual in any way is left to MLflow.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .. import inputs
-from ..estimators import FrameCaller, is_rowwise
 from ..models import PreparedInput
 from ..payloads import CHAT_KEYS, Payload
 from ..signature import Signature, SignatureError
 from ..tables import Table
-
-_METHODS = ("predict", "predict_proba", "predict_log_proba")
-_FORMATS = {"pickle": "pickle", "cloudpickle": "cloudpickle", "skops": "skops"}
-"""The library that each serialization format needs."""
+from .mlflow_flavors import FLAVORS, Entry, Flavor, Predictor
 
 _LARGEST_EXAMPLE = 256 * 1024
 
 
-class SklearnModel:
-    """Calls an estimator's method with its input cast by the signature. ``params`` are checked and have no effect."""
+class DirectModel:
+    """Calls a model with its input cast by the signature. ``params`` are checked and have no effect."""
 
     chat_keys: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, estimator: Any, method: str, signature: Signature) -> None:
+    def __init__(self, name: str, predictor: Predictor, signature: Signature) -> None:
         self.name = name
         self.signature = signature
-        self.is_rowwise = is_rowwise(estimator)
-        self._predict: Callable[[Any], Any] = getattr(estimator, method)
-        features = getattr(estimator, "feature_names_in_", None)
-        self._caller = None if features is None else FrameCaller(estimator, list(map(str, features)), method)
+        self.is_rowwise = predictor.is_rowwise
+        self._call = predictor.call
+        self._of_tables = predictor.of_tables
 
     def prepare(self, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
         return inputs.prepare(data, params, self.signature)
 
     def predict_prepared(self, prepared: Sequence[PreparedInput]) -> Any:
         values = [each.value[0] for each in prepared]
-        if self._caller is not None and isinstance(values[0], Table):
-            return self._caller.of_tables(values)
+        if self._of_tables is not None and isinstance(values[0], Table):
+            return self._of_tables(values)
         value, _ = inputs.join(prepared)
-        return self._predict(value)
+        return self._call(value)
 
     def predict(self, data: Payload, params: Mapping[str, Any] | None) -> Any:
         return self.predict_prepared([self.prepare(data, params)])
 
 
-def load(folder: Path) -> SklearnModel | None:
-    """The model in the folder; None when it is for MLflow to load. Raises what its pickle raises."""
+def load(folder: Path) -> DirectModel | None:
+    """The model in the folder; None when it is for MLflow to load. Raises what its library raises."""
+    found = _find(folder)
+    if found is None:
+        return None
+    flavor, path, entry, pyfunc, signature = found
+    predictor = flavor.read(path, entry, pyfunc, signature)
+    example = read_example(folder)
+    if example is None and signature.inputs is None:
+        example = predictor.example
+    signature = replace(
+        signature,
+        example=example,
+        takes_null=predictor.takes_null,
+        takes_no_rows=predictor.takes_no_rows,
+    )
+    return DirectModel(folder.name, predictor, signature)
+
+
+def is_direct(folder: Path) -> bool:
+    """Whether the model in the folder is of a kind that is loaded without MLflow. Runs none of its code."""
+    return _find(folder) is not None
+
+
+def _find(folder: Path) -> tuple[Flavor, Path, Entry, Entry, Signature] | None:
+    """What the folder's flavor needs to read it: the flavor, the model's file, both entries and the signature."""
     description = _description(folder)
     flavors = description.get("flavors")
-    if not isinstance(flavors, Mapping) or not _is_usual(description, flavors):
+    pyfunc = flavors.get("python_function") if isinstance(flavors, dict) else None
+    if not isinstance(flavors, dict) or not isinstance(pyfunc, dict):
         return None
+    flavor = FLAVORS.get(str(pyfunc.get("loader_module")))
+    entry = flavors.get(flavor.name) if flavor is not None else None
     signature = _signature(description.get("signature"))
-    path = (folder / flavors["python_function"]["model_path"]).resolve()
-    if signature is None or not path.is_relative_to(folder.resolve()) or not path.is_file():
+    if flavor is None or not isinstance(entry, dict) or signature is None:
         return None
-    estimator = _read(path, flavors["sklearn"])
-    signature = replace(signature, example=read_example(folder))
-    method = flavors["python_function"].get("predict_fn", "predict")
-    return SklearnModel(folder.name, estimator, method, signature) if hasattr(estimator, method) else None
+    if pyfunc.get("code") or entry.get("code") or description.get("is_signature_from_type_hint"):
+        return None
+    if not flavor.is_usual(entry, pyfunc, signature):
+        return None
+    path = (folder / str(pyfunc.get(flavor.path_key))).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return None
+    return flavor, path, entry, pyfunc, signature
 
 
 def read_example(folder: Path) -> Any:
@@ -94,25 +114,6 @@ def _description(folder: Path) -> Mapping[str, Any]:
     return description if isinstance(description, dict) else {}
 
 
-def _is_usual(description: Mapping[str, Any], flavors: Mapping[str, Any]) -> bool:
-    pyfunc, sklearn = flavors.get("python_function"), flavors.get("sklearn")
-    if not isinstance(pyfunc, dict) or not isinstance(sklearn, dict):
-        return False
-    library = _FORMATS.get(sklearn.get("serialization_format", "pickle"))
-    return (
-        pyfunc.get("loader_module") == "mlflow.sklearn"
-        and pyfunc.get("predict_fn", "predict") in _METHODS
-        and isinstance(pyfunc.get("model_path"), str)
-        and not pyfunc.get("code")
-        and not sklearn.get("code")
-        and not description.get("is_signature_from_type_hint")
-        and library is not None
-        and find_spec(library) is not None
-        # MLflow refuses to load a pickle then, and says how to allow it
-        and os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true").lower() in ("true", "1")
-    )
-
-
 def _signature(values: Any) -> Signature | None:
     """None for one that MLflow has to cast by: nested columns, or a column that a chat request could be meant for."""
     if not values:
@@ -122,12 +123,3 @@ def _signature(values: Any) -> Signature | None:
     except SignatureError:
         return None
     return None if CHAT_KEYS.intersection(column.name or "" for column in signature.columns or ()) else signature
-
-
-def _read(path: Path, flavor: Mapping[str, Any]) -> Any:
-    if flavor.get("serialization_format") == "skops":
-        import skops.io
-
-        return skops.io.load(path, trusted=flavor.get("skops_trusted_types"))
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - its owner named it

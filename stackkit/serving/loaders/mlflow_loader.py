@@ -31,7 +31,7 @@ class MlflowModel:
         self._schema = metadata.get_input_schema()
         self._params_schema = metadata.get_params_schema()
         self._has_type_hints = metadata._is_signature_from_type_hint()
-        self.signature = _signature(metadata, mlflow_direct.read_example(folder))
+        self.signature = _signature(metadata, mlflow_direct.read_example(folder), self._has_type_hints)
         self._exact = None if casting is Casting.MLFLOW or self._has_type_hints else self.signature
         self.name = folder.name
         self.chat_keys = _chat_keys(self._schema)
@@ -122,14 +122,15 @@ def _refusal(error: Any) -> RequestError:
     return RequestError(int(error.get_http_status_code()), error.error_code, error.message)
 
 
-def _signature(metadata: Any, example: Any) -> Signature | None:
+def _signature(metadata: Any, example: Any, has_type_hints: bool) -> Signature | None:
     """None for a signature with nested inputs; an empty one for a model without."""
     if metadata.signature is None:
-        return Signature(example=example)
+        return Signature(example=example, has_type_hints=has_type_hints)
     try:
-        return replace(Signature.from_mlflow(metadata.signature.to_dict()), example=example)
+        signature = Signature.from_mlflow(metadata.signature.to_dict())
     except SignatureError:
         return None
+    return replace(signature, example=example, has_type_hints=has_type_hints)
 
 
 def _chat_keys(schema: Any) -> frozenset[str]:

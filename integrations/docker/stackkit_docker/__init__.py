@@ -1,0 +1,1 @@
+"""The Docker model deployer of stackkit: each model server is a container."""

@@ -1,0 +1,96 @@
+"""What the tests build on the engine, and remove from it."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+
+import pytest
+from docker import DockerClient
+from docker.errors import APIError
+from stackkit_docker.containers import LABEL_SERVICE
+
+from stackkit import Client
+
+BASE_IMAGE = "python:3.11-slim"
+LABEL_TEST = "stackkit.test"
+MODEL = "def predict(data):\n    return [[{answer}] for row in data]\n"
+
+SERVER = """
+import http.server, json, os, signal, sys, time
+
+signal.signal(signal.SIGTERM, lambda *_: os.environ["ANSWER"] == "deaf" or sys.exit(0))
+if os.environ["ANSWER"] == "broken":
+    sys.exit("ValueError: it cannot be loaded")
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *words):
+        pass
+
+    def do_GET(self):
+        self.reply(b"")
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
+        if asked == "all the memory":
+            held = [bytearray(b"x" * 2**20) for _ in range(2**20)]
+        if isinstance(asked, dict):
+            time.sleep(asked["sleep"])
+            asked = [0]
+        answer = os.environ["ANSWER"]
+        self.reply(json.dumps({"predictions": [answer for _ in asked]}).encode())
+
+    def reply(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print("serving", os.environ["ANSWER"], flush=True)
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+DOCKERFILE = f"""
+FROM {BASE_IMAGE}
+COPY server.py /server.py
+HEALTHCHECK --interval=1s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/ping')"]
+ENTRYPOINT ["python", "-u", "/server.py"]
+USER 1000
+"""
+
+
+def require(part: str, reason: str) -> None:
+    """Skip for want of a real part, or fail where STACKKIT_TEST_REQUIRE says that it has to be there."""
+    if part in os.environ.get("STACKKIT_TEST_REQUIRE", "").replace(" ", "").split(","):
+        pytest.fail(f"STACKKIT_TEST_REQUIRE names {part}: {reason}")
+    pytest.skip(reason)
+
+
+def build(engine: DockerClient, tag: str, *lines: str) -> None:
+    """An image of the small server with further lines in its Dockerfile."""
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in (("server.py", SERVER), ("Dockerfile", DOCKERFILE + "\n".join(lines))):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, labels={LABEL_TEST: tag})
+
+
+def remove_all(engine: DockerClient, client: Client) -> None:
+    """Remove what a failed test has left on the engine of the services of ``client``, and nobody else's."""
+    for service in list(client.servers.find(refresh=False)):
+        mine = {"label": f"{LABEL_SERVICE}={service.id}"}
+        for container in engine.containers.list(all=True, filters=mine):
+            container.remove(force=True, v=True)
+        for network in engine.networks.list(filters=mine):
+            network.remove()
+        for tag in service.status.details.get("images", ()):
+            try:
+                engine.images.remove(tag, force=True)
+            except APIError:
+                continue

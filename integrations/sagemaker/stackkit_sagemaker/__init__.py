@@ -1,0 +1,1 @@
+"""The Amazon SageMaker model deployer of stackkit: each service is an endpoint."""

@@ -1,0 +1,138 @@
+"""The connections to AWS: one session, and a client for each service, shared by the threads of a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import ClientError
+from botocore.session import Session as BotocoreSession
+from botocore.session import get_session
+
+from .config import SageMakerModelDeployerConfig
+from .errors import EXPIRED, aws_errors, code_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecr import ECRClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+_OPTIONS = Config(
+    connect_timeout=5,
+    read_timeout=75,  # an endpoint may take 60 seconds to answer
+    retries={"mode": "standard", "total_max_attempts": 6},
+    user_agent_extra="stackkit-sagemaker",
+    max_pool_connections=20,
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose credentials these are. ``partition`` is ``aws``, ``aws-cn`` or another of AWS's separate worlds."""
+
+    account: str
+    partition: str
+
+
+class Clients:
+    """Made when they are first asked for. Raises nothing until then."""
+
+    def __init__(self, config: SageMakerModelDeployerConfig) -> None:
+        self._config = config
+        self._lock = threading.RLock()
+        self._session: boto3.Session | None = None
+        self._made: dict[str, Any] = {}
+        self._caller: Caller | None = None
+
+    @property
+    def sagemaker(self) -> SageMakerClient:
+        client: SageMakerClient = self._client("sagemaker")
+        return client
+
+    @property
+    def runtime(self) -> SageMakerRuntimeClient:
+        client: SageMakerRuntimeClient = self._client("sagemaker-runtime")
+        return client
+
+    @property
+    def s3(self) -> S3Client:
+        client: S3Client = self._client("s3")
+        return client
+
+    @property
+    def ecr(self) -> ECRClient:
+        client: ECRClient = self._client("ecr")
+        return client
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        client: CloudWatchLogsClient = self._client("logs")
+        return client
+
+    def caller(self) -> Caller:
+        """Whose account this is. Asks AWS once: a session's credentials are one account's.
+
+        Raises PlatformUnavailableError.
+        """
+        with self._lock:
+            if self._caller is None:
+                with self.calling("AWS did not say which account this is"):
+                    identity = self._client("sts").get_caller_identity()
+                self._caller = Caller(identity["Account"], identity["Arn"].split(":")[1])
+            return self._caller
+
+    @contextmanager
+    def calling(self, failed: str, secrets: Collection[str] = ()) -> Iterator[None]:
+        """Tell what goes wrong with AWS in the block; see ``aws_errors``, which this raises as.
+
+        When the credentials have expired, the next call looks for them anew: they may have been renewed meanwhile.
+        """
+        with aws_errors(failed, secrets):
+            try:
+                yield
+            except ClientError as error:
+                if code_of(error) in EXPIRED:
+                    with self._lock:
+                        self._session, self._made, self._caller = None, {}, None
+                raise
+
+    def _client(self, service: str) -> Any:
+        # neither making a session nor making a client is safe to do in two threads at once
+        with self._lock:
+            if service not in self._made:
+                with aws_errors("AWS cannot be asked"):
+                    if self._session is None:
+                        self._session = _session(self._config)
+                    self._made[service] = self._session.client(
+                        service,  # type: ignore[call-overload]
+                        config=_OPTIONS,
+                        endpoint_url=self._config.endpoint_url,
+                    )
+            return self._made[service]
+
+
+def _session(config: SageMakerModelDeployerConfig) -> boto3.Session:
+    own = boto3.Session(profile_name=config.profile, region_name=config.region)
+    if config.assume_role_arn is None:
+        return own
+    sts = own.client("sts", config=_OPTIONS, endpoint_url=config.endpoint_url)
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=lambda *args, **options: sts,
+        source_credentials=own.get_credentials(),
+        role_arn=config.assume_role_arn,
+        extra_args={"RoleSessionName": "stackkit"},
+    )
+    taken_on: BotocoreSession = get_session()
+    # they expire after an hour; these renew themselves before that
+    taken_on._credentials = DeferredRefreshableCredentials(  # type: ignore[attr-defined]
+        method="assume-role", refresh_using=fetcher.fetch_credentials
+    )
+    return boto3.Session(botocore_session=taken_on, region_name=config.region)

@@ -1,0 +1,38 @@
+"""What a service's resources are called and how they are marked, so that each can be found again and told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SERVICE_TAG = "stackkit:service"
+"""The key of the tag that everything of a service bears; its value is the service's UUID."""
+
+ENDPOINTS = "stackkit-"
+"""How the names of all our endpoints begin."""
+
+
+def endpoint_name(service_id: str) -> str:
+    """The endpoint's name; the names of the service's models and endpoint configurations begin with it."""
+    return f"{ENDPOINTS}{service_id}"
+
+
+def revision_name(service_id: str, revision: int, epoch: int) -> str:
+    """What the model and the endpoint configuration of a revision are called, as prepared under a lease.
+
+    The revision alone would not do: one that failed is dropped, and its number is given again to another
+    configuration, while SageMaker may still be going over to the first. SageMaker takes names of up to 63 characters.
+    """
+    return f"{endpoint_name(service_id)}-r{revision}-{epoch}"
+
+
+def tags(service_id: str, *given: Mapping[str, str]) -> list[dict[str, str]]:
+    """The tags of everything of a service: ours, and those given; of two with one key the later holds."""
+    merged = {SERVICE_TAG: service_id}
+    for each in given:
+        merged |= each
+    return [{"Key": key, "Value": value} for key, value in merged.items()]
+
+
+def bears_our_tag(found: Sequence[Mapping[str, Any]], service_id: str) -> bool:
+    return any(tag["Key"] == SERVICE_TAG and tag["Value"] == service_id for tag in found)

@@ -1,0 +1,121 @@
+"""What SageMaker's description of an endpoint means: pure functions, so that every combination can be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stackkit.model_deployers import Observation, Service, ServiceState
+
+UNKNOWN_REVISION = 0
+"""What serves is of no revision that the row knows: an update that had been given up was finished after all."""
+
+_STATES = {
+    "Creating": ServiceState.PENDING_STARTUP,
+    "Deleting": ServiceState.PENDING_SHUTDOWN,
+    "Failed": ServiceState.ERROR,
+    "OutOfService": ServiceState.ERROR,
+    "UpdateRollbackFailed": ServiceState.ERROR,  # it serves a mix of two revisions
+}
+"""An endpoint in any other status answers requests."""
+
+_CHANGING = ("Updating", "RollingBack")
+
+_SAID = {
+    "Creating": "SageMaker is creating the endpoint",
+    "Deleting": "SageMaker is deleting the endpoint",
+    "Updating": "SageMaker is updating the endpoint",
+    "SystemUpdating": "SageMaker is maintaining the endpoint",
+    "RollingBack": "SageMaker is rolling the endpoint back",
+    "Failed": "The endpoint has failed",
+    "OutOfService": "The endpoint is out of service",
+    "UpdateRollbackFailed": "The endpoint serves a mix of two revisions, since its update and the way back failed",
+}
+
+
+def observe(service: Service, found: Mapping[str, Any], prediction_url: str) -> Observation:
+    """What ``found``, the answer of DescribeEndpoint, says of the service."""
+    status = str(found["EndpointStatus"])
+    state = _STATES.get(status, ServiceState.ACTIVE)
+    said = _SAID.get(status, "")
+    reason = str(found.get("FailureReason") or "")
+    serves = state is ServiceState.ACTIVE
+    if serves and (variants := found.get("ProductionVariants")) and all(map(_sleeps, variants)):
+        state = ServiceState.SCALED_TO_ZERO
+    return Observation(
+        state,
+        f"{said}: {reason}" if reason and state is ServiceState.ERROR else said or reason,
+        prediction_url=prediction_url if serves else None,
+        details={"endpoint": _summary(found, status)},
+        revision=_serving_revision(service, found, status),
+        update_error=_update_error(service, found, status, reason),
+    )
+
+
+def revision_of(service: Service, config_name: str | None) -> int:
+    """The revision whose endpoint configuration is called so; UNKNOWN_REVISION when it is none that is known."""
+    known = {name: int(number) for number, name in service.status.details.get("configs", {}).items()}
+    return known.get(config_name or "", UNKNOWN_REVISION)
+
+
+def _serving_revision(service: Service, found: Mapping[str, Any], status: str) -> int | None:
+    number = revision_of(service, found.get("EndpointConfigName"))
+    asked = service.status.details.get("update") or {}
+    if status in _CHANGING and number == asked.get("revision"):
+        return None  # it is on its way there, and an alarm may still take it back
+    return number
+
+
+def _update_error(service: Service, found: Mapping[str, Any], status: str, reason: str) -> str | None:
+    """Why SageMaker has given up the update to the newest revision; None while it has not, or when none was asked.
+
+    An answer from before the update was asked for tells nothing about it: it bears the time of the last change then.
+    """
+    asked = service.status.details.get("update") or {}
+    if asked.get("revision") == service.revision and (refused := asked.get("refused")) is not None:
+        return str(refused)
+    if asked.get("revision") != service.revision or status not in ("InService", "Failed", "UpdateRollbackFailed"):
+        return None
+    if revision_of(service, found.get("EndpointConfigName")) == service.revision and status == "InService":
+        return None
+    if asked.get("since") == changed_at(found):
+        return None
+    return reason or "SageMaker took it back and does not say why; an alarm of the rollout may have gone off"
+
+
+def changed_at(found: Mapping[str, Any]) -> str:
+    """When the endpoint was last changed, as text."""
+    return str(found.get("LastModifiedTime"))
+
+
+def _sleeps(variant: Mapping[str, Any]) -> bool:
+    return variant.get("CurrentInstanceCount") == 0 and "CurrentServerlessConfig" not in variant
+
+
+def _summary(found: Mapping[str, Any], status: str) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "arn": found.get("EndpointArn"),
+        "status": status,
+        "config": found.get("EndpointConfigName"),
+        "variants": {
+            variant["VariantName"]: {
+                "instances": variant.get("CurrentInstanceCount"),
+                "desired_instances": variant.get("DesiredInstanceCount"),
+                "weight": variant.get("CurrentWeight"),
+                "desired_weight": variant.get("DesiredWeight"),
+            }
+            for variant in found.get("ProductionVariants", [])
+        },
+    }
+    if pending := found.get("PendingDeploymentSummary"):
+        summary["rollout"] = {
+            "config": pending.get("EndpointConfigName"),
+            "stages": {
+                variant["VariantName"]: [
+                    f"{stage.get('Status')}: {stage.get('StatusMessage') or ''}".removesuffix(": ")
+                    for stage in variant.get("VariantStatus", [])
+                ]
+                for variant in pending.get("ProductionVariants", [])
+            },
+        }
+    return summary

@@ -1,0 +1,192 @@
+"""The objects of a service in S3: all of them, and nothing else, lie under a prefix that bears its UUID."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from stackkit.environments.files import format_size, list_files
+from stackkit.errors import DeploymentError
+from stackkit.model_deployers import Progress
+
+from .archive import archive
+from .clients import Clients
+from .errors import code_of, is_missing
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_MOST_PARTS = 9_000  # S3 takes 10,000 in one upload, and the archive's size is not known beforehand
+_SMALLEST_PART = 8 << 20
+_DELETED_AT_ONCE = 1000
+
+
+def prefix_of(service_id: str) -> str:
+    """Under which all objects of a service lie."""
+    return f"stackkit/{service_id}/"
+
+
+def _archive_key(service_id: str, digest: str) -> str:
+    return f"{prefix_of(service_id)}models/{digest.removeprefix('sha256:')}/model.tar.gz"
+
+
+class Storage:
+    """The bucket of a deployer.
+
+    ``named`` is the bucket that the user gave; without one it is ours, and made when it is first needed. Every call
+    names the account that must own the bucket, so that a stranger's bucket of that name is refused.
+    """
+
+    def __init__(self, clients: Clients, region: str, named: str | None) -> None:
+        self._clients = clients
+        self._region = region
+        self._named = named
+
+    @property
+    def bucket(self) -> str:
+        return self._named or f"stackkit-sagemaker-{self._region}-{self._account}"
+
+    def ensure_bucket(self) -> None:
+        """Make sure that the bucket is there and in this region, making ours; a no-op when it is.
+
+        Raises DeploymentError when it is another account's, in another region, or one that was named and is not there.
+        """
+        with self._clients.calling(f"The bucket {self.bucket} cannot be used"):
+            try:
+                found = self._s3.head_bucket(Bucket=self.bucket, ExpectedBucketOwner=self._account)
+            except ClientError as error:
+                if code_of(error) in {"403", "Forbidden", "AccessDenied"}:
+                    raise DeploymentError(
+                        f"The bucket {self.bucket} cannot be used: it is another account's, or you may not see it.",
+                        "Name one of your own (bucket=…), or ask for s3:ListBucket on it.",
+                    ) from error
+                if not is_missing(error):
+                    raise
+                if self._named is not None:
+                    raise DeploymentError(
+                        f"There is no bucket {self.bucket}.", "Create it, or leave out bucket=… to have one made."
+                    ) from error
+                self._create()
+                return
+        region = found.get("BucketRegion") or found["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if region not in (None, self._region):
+            raise DeploymentError(
+                f"The bucket {self.bucket} is in {region}: SageMaker reads models from its own region, {self._region}.",
+                f"Name a bucket in {self._region} (bucket=…), or leave it out to have one made.",
+            )
+
+    def archive_uri(self, service_id: str, digest: str) -> str:
+        """Where the archive of a model lies, or would lie."""
+        return f"s3://{self.bucket}/{_archive_key(service_id, digest)}"
+
+    def has_archive(self, service_id: str, digest: str) -> bool:
+        """Whether the archive is there: S3 shows an object when it is whole, and not before."""
+        with self._clients.calling("The model's archive cannot be looked at"):
+            try:
+                self._s3.head_object(
+                    Bucket=self.bucket, Key=_archive_key(service_id, digest), ExpectedBucketOwner=self._account
+                )
+            except ClientError as error:
+                if is_missing(error):
+                    return False
+                raise
+        return True
+
+    def upload(self, service_id: str, digest: str, path: Path, progress: Progress) -> None:
+        """Put the archive of the model at ``path`` under its digest. Raises ModelError and DeploymentError."""
+        files = list_files(path)
+        size = sum(file.size for file in files)
+        progress(f"uploading {format_size(size)} to s3://{self.bucket}")
+        with self._clients.calling("The model was not uploaded"), archive(files) as opened:
+            self._abort_uploads(service_id)
+            self._s3.upload_fileobj(
+                opened,
+                self.bucket,
+                _archive_key(service_id, digest),
+                ExtraArgs={"ChecksumAlgorithm": "SHA256", "ExpectedBucketOwner": self._account},
+                Config=TransferConfig(multipart_chunksize=max(_SMALLEST_PART, size // _MOST_PARTS)),
+            )
+
+    def remove_models(self, service_id: str, keep: Collection[str]) -> None:
+        """Remove the service's archives but for those whose URI is in ``keep``; a no-op when there is no bucket."""
+        self._remove(service_id, f"{prefix_of(service_id)}models/", keep)
+
+    def remove_all(self, service_id: str) -> None:
+        """Remove every object of the service, and what uploads that were cut off have left; a no-op when none is."""
+        self._remove(service_id, prefix_of(service_id), ())
+
+    @property
+    def _s3(self) -> S3Client:
+        return self._clients.s3
+
+    @property
+    def _account(self) -> str:
+        return self._clients.caller().account
+
+    def _create(self) -> None:
+        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        if self._region == "us-east-1":  # the one region that S3 refuses to be told
+            where = {}
+        try:
+            self._s3.create_bucket(Bucket=self.bucket, **where)
+        except ClientError as error:
+            if code_of(error) != "BucketAlreadyOwnedByYou":  # two deploys at once
+                raise
+        # the parts of an upload that was cut off cost money and show in no listing
+        self._s3.put_bucket_lifecycle_configuration(
+            Bucket=self.bucket,
+            LifecycleConfiguration={
+                "Rules": [
+                    {
+                        "ID": "stackkit-unfinished-uploads",
+                        "Status": "Enabled",
+                        "Filter": {"Prefix": ""},
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                    }
+                ]
+            },
+            ExpectedBucketOwner=self._account,
+        )
+
+    def _remove(self, service_id: str, prefix: str, keep: Collection[str]) -> None:
+        with self._clients.calling(f"The objects in {self.bucket} were not removed"):
+            try:
+                self._abort_uploads(service_id)
+                keys = [key for key in self._keys(prefix) if f"s3://{self.bucket}/{key}" not in keep]
+            except ClientError as error:
+                if is_missing(error):
+                    return
+                raise
+            for start in range(0, len(keys), _DELETED_AT_ONCE):
+                answer = self._s3.delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]], "Quiet": True},
+                    ExpectedBucketOwner=self._account,
+                )
+                for failed in answer.get("Errors", []):
+                    raise DeploymentError(f"{failed.get('Key')} was not removed from S3: {failed.get('Message')}")
+
+    def _abort_uploads(self, service_id: str) -> None:
+        # whoever had begun them has lost the service's lease, or is dead
+        pages = self._s3.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self.bucket, Prefix=prefix_of(service_id), ExpectedBucketOwner=self._account
+        )
+        for page in pages:
+            for upload in page.get("Uploads", []):
+                self._s3.abort_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=upload["Key"],
+                    UploadId=upload["UploadId"],
+                    ExpectedBucketOwner=self._account,
+                )
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, ExpectedBucketOwner=self._account
+        )
+        for page in pages:
+            yield from (item["Key"] for item in page.get("Contents", []))

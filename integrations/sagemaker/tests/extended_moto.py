@@ -1,0 +1,288 @@
+"""AWS on this machine: moto's server, extended where moto 5.2 knows less than SageMaker does. Run as a process.
+
+It prints its URL and ends when its standard input does. What it has beyond moto:
+
+- names are taken: moto silently replaces a model, configuration or endpoint of the same name, SageMaker refuses;
+- endpoints take time to be created, updated and deleted. Time passes by being looked at: each DescribeEndpoint is a
+  tick of the clock, and nothing ever sleeps;
+- an endpoint cannot be deleted while it is being created or updated, and a configuration not while it is in use;
+- UpdateEndpoint, which moto answers with 500: a container image whose name has "broken" in it fails its health check,
+  and the endpoint goes back to what it served;
+- all instance types that botocore knows;
+- a role whose name has "untrusted" in it cannot be assumed;
+- EnableNetworkIsolation and AsyncInferenceConfig are remembered, and ListModels heeds NameContains;
+- InvokeEndpoint gives the inputs back, and refuses an input that has "boom" in it as a model server would;
+- endpoints write a log;
+- PUT /extended tells how many ticks things take, and which calls fail how often with which code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from botocore.loaders import create_loader
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.logs.models import logs_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+settings: dict[str, Any] = {"ticks": 1, "faults": {}}
+SHAPES = create_loader().load_service_model("sagemaker", "service-2")["shapes"]
+INSTANCE_TYPES: list[str] = SHAPES["ProductionVariantInstanceType"]["enum"]
+UNHEALTHY = "The primary container for production variant AllTraffic did not pass the ping health check."
+
+
+def refuse_taken(method: str, held: str, what: str) -> None:
+    """Have a method that creates something refuse a name that is taken."""
+    create = getattr(SageMakerModelBackend, method)
+
+    def checked(backend: Any, **given: Any) -> Any:
+        name = given[f"{what.replace(' ', '_')}_name"]
+        if name in getattr(backend, held):
+            raise ValidationError(message=f'Cannot create already existing {what} "{name}".')
+        if "untrusted" in (given.get("execution_role_arn") or ""):
+            raise ValidationError(
+                message=f"Could not assume role {given['execution_role_arn']}. Please ensure that the role exists and "
+                "allows principal 'sagemaker.amazonaws.com' to assume the role."
+            )
+        return create(backend, **given)
+
+    setattr(SageMakerModelBackend, method, checked)
+
+
+def validate_instance_type(config: Any, instance_type: str) -> None:
+    if instance_type not in INSTANCE_TYPES:
+        raise ValidationError(
+            message=f"1 validation error detected: Value '{instance_type}' at "
+            "'productionVariants.1.member.instanceType' failed to satisfy constraint: Member must satisfy enum value "
+            f"set: [{', '.join(INSTANCE_TYPES)}]"
+        )
+
+
+def touch(endpoint: Any) -> None:
+    endpoint.last_modified_time += timedelta(seconds=1)
+
+
+def begin(endpoint: Any, status: str, finish: Callable[[], None]) -> None:
+    """Put the endpoint into a passing status, at the end of which ``finish`` is called."""
+    endpoint.endpoint_status = status
+    endpoint._finish, endpoint._ticks = finish, 0
+    touch(endpoint)
+
+
+def is_broken(backend: Any, config_name: str) -> bool:
+    variants = backend.endpoint_configs[config_name].production_variants
+    return any("broken" in backend._models[each["ModelName"]].primary_container["Image"] for each in variants)
+
+
+def log(backend: Any, name: str, *lines: str) -> None:
+    group, stream = f"/aws/sagemaker/Endpoints/{name}", "AllTraffic/i-0123456789"
+    logs = logs_backends[backend.account_id][backend.region_name]
+    if group not in logs.groups:
+        logs.create_log_group(group, {})
+        logs.create_log_stream(group, stream)
+    now = int(utcnow().timestamp() * 1000)
+    logs.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])
+
+
+def create_endpoint(backend: Any, **given: Any) -> Any:
+    endpoint = moto_create_endpoint(backend, **given)
+    name, config = endpoint.endpoint_name, endpoint.endpoint_config_name
+
+    def finish() -> None:
+        broken = is_broken(backend, config)
+        endpoint.endpoint_status = "Failed" if broken else "InService"
+        endpoint.failure_reason = UNHEALTHY if broken else None
+        log(backend, name, "loading the model", "the model cannot be loaded" if broken else "serving")
+
+    begin(endpoint, "Creating", finish)
+    return endpoint
+
+
+def update_endpoint(backend: Any, endpoint_name: str, endpoint_config_name: str, deployment: Any) -> Any:
+    backend.describe_endpoint_config(endpoint_config_name)
+    endpoint = existing(backend, endpoint_name)
+    if endpoint.endpoint_status != "InService":
+        raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    endpoint.last_deployment_config = deployment
+    endpoint.failure_reason = None
+    endpoint.pending_deployment_summary = {
+        "EndpointConfigName": endpoint_config_name,
+        "ProductionVariants": [
+            {"VariantName": each["VariantName"], "VariantStatus": [{"Status": "Baking", "StatusMessage": "2 of 3"}]}
+            for each in endpoint.production_variants
+        ],
+    }
+
+    def finish() -> None:
+        endpoint.endpoint_status, endpoint.pending_deployment_summary = "InService", None
+        if is_broken(backend, endpoint_config_name):
+            endpoint.failure_reason = UNHEALTHY
+        else:
+            endpoint.endpoint_config_name = endpoint_config_name
+            variants = backend.endpoint_configs[endpoint_config_name].production_variants
+            endpoint.production_variants = endpoint._process_production_variants(variants)
+
+    begin(endpoint, "Updating", finish)
+    return endpoint
+
+
+def describe_endpoint(backend: Any, endpoint_name: str) -> Any:
+    endpoint = backend.endpoints.get(endpoint_name)
+    if endpoint is not None and endpoint._finish is not None:
+        if endpoint._ticks >= settings["ticks"]:
+            finish, endpoint._finish = endpoint._finish, None
+            finish()
+            touch(endpoint)
+        else:
+            endpoint._ticks += 1
+    return moto_describe_endpoint(backend, endpoint_name)
+
+
+def delete_endpoint(backend: Any, endpoint_name: str) -> None:
+    endpoint = existing(backend, endpoint_name)
+    if endpoint.endpoint_status in ("Creating", "Updating"):
+        raise ValidationError(message=f'Cannot delete endpoint "{endpoint.arn}": {endpoint.endpoint_status}.')
+    begin(endpoint, "Deleting", lambda: backend.endpoints.pop(endpoint_name))
+
+
+def delete_endpoint_config(backend: Any, endpoint_config_name: str) -> None:
+    for endpoint in backend.endpoints.values():
+        pending = (endpoint.pending_deployment_summary or {}).get("EndpointConfigName")
+        if endpoint_config_name in (endpoint.endpoint_config_name, pending):
+            raise ValidationError(message=f"The endpoint {endpoint.endpoint_name} is using {endpoint_config_name}.")
+    moto_delete_endpoint_config(backend, endpoint_config_name)
+
+
+def delete_model(backend: Any, model_name: str) -> None:
+    for config in backend.endpoint_configs.values():
+        if any(each["ModelName"] == model_name for each in config.production_variants):
+            raise ValidationError(message=f"The configuration {config.endpoint_config_name} is using {model_name}.")
+    moto_delete_model(backend, model_name)
+
+
+def existing(backend: Any, endpoint_name: str) -> Any:
+    if endpoint_name not in backend.endpoints:
+        raise ValidationError(message=f'Could not find endpoint "{endpoint_name}".')
+    return backend.endpoints[endpoint_name]
+
+
+def respond_create_model(response: Any) -> Any:
+    result = moto_respond_create_model(response)
+    model = response.sagemaker_backend._models[response._get_param("ModelName")]
+    model.enable_network_isolation = bool(response._get_param("EnableNetworkIsolation"))
+    return result
+
+
+def respond_list_models(response: Any) -> Any:
+    part = response._get_param("NameContains") or ""
+    found = [model for model in response.sagemaker_backend.list_models() if part in model.model_name]
+    return ActionResult({"Models": [model.response_object for model in found]})
+
+
+def respond_update_endpoint(response: Any) -> Any:
+    names = ("EndpointName", "EndpointConfigName", "DeploymentConfig")
+    endpoint = update_endpoint(response.sagemaker_backend, *map(response._get_param, names))
+    return ActionResult({"EndpointArn": endpoint.arn})
+
+
+def respond_invoke(response: Any) -> Any:
+    backend = sagemaker_backends[response.current_account][response.region]
+    name = response.path.split("/")[2]
+    endpoint = backend.endpoints.get(name)
+    body = response.body if isinstance(response.body, bytes) else str(response.body).encode()
+    if endpoint is None or endpoint.endpoint_status not in ("InService", "Updating"):
+        return (
+            400,
+            {"status": 400, "x-amzn-ErrorType": "ValidationError"},
+            json.dumps({"message": f"Endpoint {name} not found."}),
+        )
+    if b"boom" in body:
+        told = json.dumps({"error_code": "BAD_REQUEST", "message": "boom is no number"})
+        answer = {"Message": "Received client error", "OriginalStatusCode": 400, "OriginalMessage": told}
+        return 424, {"status": 424, "x-amzn-ErrorType": "ModelError"}, json.dumps(answer)
+    headers = {key.lower(): value for key, value in response.headers.items()}
+    if headers.get("content-type") == "text/csv":
+        return 200, {"Content-Type": "text/csv"}, body
+    asked = json.loads(body)
+    given = next(asked[key] for key in ("inputs", "instances", "dataframe_split") if key in asked)
+    return 200, {"Content-Type": "application/json"}, json.dumps({"predictions": given})
+
+
+class Faults:
+    """Lets calls of SageMaker fail as they were told to, and hands the others on."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/extended":
+            settings.update(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+            start("200 OK", [("Content-Length", "0")])
+            return []
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
+        fault = settings["faults"].get(operation)
+        if fault is None or fault["times"] <= 0:
+            return self._inner(environ, start)
+        fault["times"] -= 1
+        body = json.dumps({"__type": fault["code"], "message": fault.get("message", fault["code"])}).encode()
+        start("400 Bad Request", [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))])
+        return [body]
+
+
+class Quiet(WSGIRequestHandler):
+    def log(self, *args: Any) -> None:
+        pass
+
+
+moto_create_endpoint = SageMakerModelBackend.create_endpoint
+moto_describe_endpoint = SageMakerModelBackend.describe_endpoint
+moto_delete_endpoint_config = SageMakerModelBackend.delete_endpoint_config
+moto_delete_model = SageMakerModelBackend.delete_model
+moto_respond_create_model = SageMakerResponse.create_model
+
+
+def extend() -> None:
+    FakeEndpoint._finish = None
+    FakeEndpoint._ticks = 0
+    FakeEndpoint.pending_deployment_summary = None
+    FakeEndpoint.last_deployment_config = None
+    FakeEndpointConfig.validate_instance_type = validate_instance_type
+    SageMakerModelBackend.create_endpoint = create_endpoint
+    SageMakerModelBackend.describe_endpoint = describe_endpoint
+    SageMakerModelBackend.delete_endpoint = delete_endpoint
+    SageMakerModelBackend.delete_endpoint_config = delete_endpoint_config
+    SageMakerModelBackend.delete_model = delete_model
+    refuse_taken("create_model", "_models", "model")
+    refuse_taken("create_endpoint_config", "endpoint_configs", "endpoint config")
+    refuse_taken("create_endpoint", "endpoints", "endpoint")
+    SageMakerResponse.create_model = respond_create_model
+    SageMakerResponse.list_models = respond_list_models
+    SageMakerResponse.update_endpoint = respond_update_endpoint
+    SageMakerRuntimeResponse.invoke_endpoint = respond_invoke
+
+
+def main() -> None:
+    extend()
+    server = make_server(
+        "127.0.0.1", 0, Faults(DomainDispatcherApplication(create_backend_app)), threaded=True, request_handler=Quiet
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.port}", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

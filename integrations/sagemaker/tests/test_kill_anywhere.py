@@ -1,0 +1,89 @@
+"""Operations killed at random points: nothing is in the account that no row names, and each can be asked for again.
+
+STACKKIT_TEST_KILLS sets how many are killed, a few by default, and STACKKIT_TEST_SEED repeats a run by the seed that
+it printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackkit import Client
+from stackkit.model_deployers import BaseModelDeployer, ServiceState
+
+KILLS = int(os.environ.get("STACKKIT_TEST_KILLS", "30"))
+SEED = int(os.environ.get("STACKKIT_TEST_SEED", str(random.randrange(10**6))))
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MOST_POINTS = 70  # a deploy that replaces has about as many
+
+Operate = Callable[..., str]
+
+
+@pytest.fixture
+def operate(aws: Any) -> Iterator[Operate]:
+    """Has a process of its own operate, and tells whether it was killed."""
+    script = Path(__file__).with_name("killed.py")
+    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+
+    def operate(**asked: Any) -> str:
+        assert process.stdin is not None and process.stdout is not None
+        print(json.dumps(asked), file=process.stdin, flush=True)
+        return process.stdout.readline().strip()
+
+    with process:
+        yield operate
+        process.stdin.close()
+
+
+def truth(aws: Any, deployer: BaseModelDeployer) -> None:
+    """Compare the table, after one look, with what is in the account."""
+    rows = {service.id: service for service in deployer.find_model_server()}
+    for kind, names in aws.names().items():
+        for name in names:
+            found = UUID.search(name)
+            assert found is not None and found[0] in rows, f"no row names {name} among the {kind}"
+    for service in rows.values():
+        seen = deployer.do_check([service]).get(service.id)
+        if service.status.state is ServiceState.ACTIVE:
+            assert seen is not None and seen.state is ServiceState.ACTIVE
+        if service.status.state is ServiceState.INACTIVE:
+            assert seen is None or seen.state is ServiceState.INACTIVE
+
+
+@pytest.mark.faults
+def test_killed_at_random(
+    aws: Any, client: Client, deployer: BaseModelDeployer, models: dict[str, str], operate: Operate
+) -> None:
+    print(f"seed {SEED}, {KILLS} kills")
+    chance = random.Random(SEED)
+    home = str(client.settings.home)
+    kills = 0
+    while kills < KILLS:
+        asked = {
+            "home": home,
+            "verb": chance.choice(["deploy", "deploy", "deploy", "start", "stop", "delete", "list"]),
+            "name": chance.choice(["red", "blue"]),
+            "model": models[chance.choice(["one", "two"])],
+            "image": f"serving:{chance.choice(['1', '2', '2', 'broken'])}",
+        }
+        told = operate(**asked, at=chance.randint(1, MOST_POINTS))
+        assert told in ("killed", "ended 0"), (told, asked)
+        kills += told == "killed"
+        truth(aws, deployer)
+        if told == "killed" and chance.random() < 0.5:  # asked for again, it is finished
+            assert operate(**asked, at=0) == "ended 0"
+            truth(aws, deployer)
+    for service in list(deployer.find_model_server(refresh=False)):
+        service.delete(timeout=60)
+    assert aws.names() == {}

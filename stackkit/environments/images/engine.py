@@ -1,0 +1,73 @@
+"""The Docker Engine: reaching it through its SDK, and saying in one line why it cannot be reached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ...errors import ImageError, PlatformUnavailableError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_USUAL_HOST = "unix:///var/run/docker.sock"
+
+
+def connect(host: str | None = None) -> DockerClient:
+    """A client of the engine at ``host`` (None: DOCKER_HOST and its TLS settings, or the usual socket), which answers.
+
+    Raises ImageError without the SDK, PlatformUnavailableError when nobody answers or one may not ask.
+    """
+    try:
+        import docker
+    except ImportError as error:
+        raise ImageError(
+            "Images need the Docker SDK, which is not installed here.", "Install it: pip install 'stackkit[docker]'"
+        ) from error
+    with reaching(host):
+        client = docker.from_env() if host is None else docker.DockerClient(base_url=host)
+        try:
+            client.ping()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+
+@contextmanager
+def reaching(host: str | None) -> Iterator[None]:
+    """Turn what the SDK raises when no engine can be reached into a PlatformUnavailableError."""
+    import requests
+    from docker.errors import APIError, DockerException
+
+    shown = host or os.environ.get("DOCKER_HOST") or _USUAL_HOST
+    try:
+        yield
+    except APIError:
+        raise
+    except (DockerException, requests.RequestException, ValueError) as error:
+        causes = _causes(error)
+        if any(isinstance(cause, PermissionError) for cause in causes):
+            raise PlatformUnavailableError(
+                f"You may not use the Docker Engine at {shown}: permission denied.",
+                "Have yourself added to the group docker, and log in anew: sudo usermod -aG docker $USER",
+            ) from error
+        cause = next((cause for cause in causes if isinstance(cause, OSError) and cause.strerror), error)
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause).splitlines()[0]
+        raise PlatformUnavailableError(
+            f"No Docker Engine answers at {shown}: {reason}.", "Start it, or name another one: DOCKER_HOST."
+        ) from error
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """``error`` and what led to it: urllib3 and requests hand that on as an argument, not as a cause."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        each = waiting.pop(0)
+        if isinstance(each, BaseException) and each not in found:
+            found.append(each)
+            waiting += [*each.args, each.__cause__, each.__context__]
+    return found

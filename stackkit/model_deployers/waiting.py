@@ -1,0 +1,91 @@
+"""Waiting until a platform has a service where an operation brings it: the one place that polls and times out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import DeploymentError, DeploymentTimeoutError, PlatformUnavailableError, StackkitError
+from .config import Observation, ServiceState
+from .leases import Lease
+from .operation import Operation
+from .service import Service
+
+if TYPE_CHECKING:
+    from .base import BaseModelDeployer
+
+Verb = Literal["start", "update", "stop"]
+
+_POLL_SECONDS = (0.02, 1.0)
+_REPEAT_SECONDS = 5.0
+_LOG_LINES = 20
+
+
+def observe(deployer: BaseModelDeployer, service: Service) -> Observation:
+    """What the platform says of one service now. Raises PlatformUnavailableError."""
+    return deployer.do_check([service]).get(service.id, Observation(ServiceState.INACTIVE))
+
+
+def await_arrival(
+    deployer: BaseModelDeployer,
+    lease: Lease,
+    operation: Operation,
+    verb: Verb,
+    *,
+    again: Callable[[Operation], None] | None = None,
+) -> Observation:
+    """Ask the platform until the service is where the verb brings it, calling ``again`` now and then until then.
+
+    Raises DeploymentError when it is in error or gone instead, with the end of its log, DeploymentTimeoutError when
+    it takes too long, and LeaseLostError.
+    """
+    service = operation.service
+    pause, longest = _POLL_SECONDS
+    repeat = time.monotonic() + _REPEAT_SECONDS
+    while True:
+        lease.check()
+        try:
+            observation = observe(deployer, service)
+        except PlatformUnavailableError as error:
+            observation = Observation(ServiceState.UNKNOWN, error.message)  # it may be back before the deadline
+        if _arrived(verb, service, observation):
+            return observation
+        ended = observation.state in (ServiceState.ERROR, ServiceState.INACTIVE)
+        given_up = observation.update_error if verb == "update" else None
+        if given_up is not None or (verb != "stop" and ended):
+            reason = given_up or observation.message or "it ended by itself"
+            raise DeploymentError(
+                f"The service {service.name!r} did not {verb}: {reason}{_log_tail(deployer, service)}",
+                f"See its log: stackkit model-deployer models logs {service.id[:8]}.",
+            )
+        if operation.remaining() == 0:
+            waited = observation.message or observation.state.value
+            raise DeploymentTimeoutError(
+                f"The service {service.name!r} did not {verb} in time; it was still waiting for: {waited}"
+                f"{_log_tail(deployer, service) if verb != 'stop' else ''}",
+                "Give it more time with --timeout (timeout=…), or see its log: "
+                f"stackkit model-deployer models logs {service.id[:8]}.",
+            )
+        if again is not None and time.monotonic() >= repeat:
+            again(operation)
+            repeat = time.monotonic() + _REPEAT_SECONDS
+        said = observation.message or observation.state.value.replace("_", " ")
+        operation.progress(f"waiting for {service.name}: {said}")
+        time.sleep(min(pause, operation.remaining()))
+        pause = min(pause * 1.3, longest)
+
+
+def _arrived(verb: Verb, service: Service, observation: Observation) -> bool:
+    if verb == "stop":
+        return observation.state is ServiceState.INACTIVE
+    serves_it = verb == "start" or observation.revision == service.revision
+    return observation.state is ServiceState.ACTIVE and serves_it
+
+
+def _log_tail(deployer: BaseModelDeployer, service: Service) -> str:
+    try:
+        lines = list(deployer.do_logs(service, follow=False, tail=_LOG_LINES))
+    except StackkitError:
+        return ""
+    return "\nThe end of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
