@@ -115,9 +115,9 @@ def test_what_installs_and_cannot_run_the_server_is_no_environment(
 ) -> None:
     from local_wheels import write_wheel
 
-    write_wheel(tmp_path, "orjson", "1.0", {"orjson.py": "raise ImportError('too old for this')"})
+    write_wheel(tmp_path, "orjson", "99.0", {"orjson.py": "raise ImportError('too old for this')"})
     with pytest.raises(ModelError, match="the model server cannot be run in it: ImportError: too old for this"):
-        building.ensure(spec(f"{tmp_path}/orjson-1.0-py3-none-any.whl"), folder, progress=silent)
+        building.ensure(spec(f"{tmp_path}/orjson-99.0-py3-none-any.whl"), folder, progress=silent)
     assert list(folder.iterdir()) == []
 
 
