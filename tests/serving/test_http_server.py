@@ -90,9 +90,11 @@ def test_a_server_that_ends_answers_open_connections_for_a_while(app: App) -> No
         server.stop()
         while True:
             try:
-                await asyncio.open_connection("127.0.0.1", port)
+                _, another = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionError:
                 break
+            another.close()
+            await another.wait_closed()
         writer.write(PING)
         replies.append(await reader.readuntil(b"\r\n\r\n\n"))
         assert await is_closed(reader)
