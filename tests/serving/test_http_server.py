@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -94,7 +95,8 @@ def test_a_server_that_ends_answers_open_connections_for_a_while(app: App) -> No
             except ConnectionError:
                 break
             another.close()
-            await another.wait_closed()
+            with contextlib.suppress(ConnectionError):  # the kernel may have accepted it, and nobody else
+                await another.wait_closed()
         writer.write(PING)
         replies.append(await reader.readuntil(b"\r\n\r\n\n"))
         assert await is_closed(reader)
