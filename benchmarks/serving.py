@@ -22,7 +22,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,17 @@ def main() -> None:
     programs = {peer.name: environment(options.environments / peer.name, peer.requirements) for peer in peers}
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
-        direct = measure_directly(programs["stackkit"], models, options.cores[0])
+        script = [str(programs["stackkit"] / "python"), str(PROGRAMS / "models.py")]
+        subprocess.run([*script, "save", str(models)], check=True, capture_output=True)
+        direct = without_server([*script, "rates", str(models)], options.cores[0])
         print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
         for model in ("logistic", "forest"):
             results = [measure(peer, programs[peer.name], models / model, options) for peer in peers]
             print_results(model, results, direct[model])
+        measure_workers(programs["stackkit"], models / "forest", options)
+        least = without_server([*script, "csv", str(models)], options.cores[0])
         took = csv_seconds(programs["stackkit"], models, options.cores)
-    print(f"CSV of 100,000 rows: {took:.3f} s, {took / direct['csv']:.2f} times pandas and the model without a server")
+    print(f"CSV of 100,000 rows: {took:.4f} s, {took / least:.2f} times pandas and the model without a server")
 
 
 def environment(folder: Path, requirements: Sequence[str]) -> Path:
@@ -124,15 +129,10 @@ def environment(folder: Path, requirements: Sequence[str]) -> Path:
     return programs
 
 
-def measure_directly(programs: Path, models: Path, core: int) -> dict[str, float]:
-    """Save the models, and see what they do without a server on the core that the servers get."""
-    script = [str(programs / "python"), str(PROGRAMS / "models.py")]
-    subprocess.run([*script, "save", str(models)], check=True, capture_output=True)
-    output = subprocess.run(
-        ["taskset", "-c", str(core), *script, "direct", str(models)], check=True, capture_output=True, text=True
-    )
-    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
-    return found
+def without_server(command: Sequence[str], core: int) -> Any:
+    """What the models do by themselves, on the core that the servers get."""
+    output = subprocess.run(["taskset", "-c", str(core), *command], check=True, capture_output=True, text=True)
+    return json.loads(output.stdout.splitlines()[-1])
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,33 @@ class Result:
         return (counted["requests"] - counted["failed"]) / counted["seconds"]
 
 
+def measure_workers(programs: Path, model: Path, options: argparse.Namespace) -> None:
+    """Print what a second worker on a second core adds, and how the connections are spread over the two. With two
+    cores, wrk has to share one of them.
+    """
+    rates = []
+    for workers in (1, 2):
+        peer = replace(PEERS[0], command=lambda *where, count=workers: [*stackkit(*where), "--workers", str(count)])
+        with running(peer, programs, model, *options.cores[:workers]) as (process, port, _):
+            url = f"http://127.0.0.1:{port}/invocations"
+            load(url, peer.body, 32, 2, options.cores[1])  # to warm up
+            with ThreadPoolExecutor(1) as pool:
+                counting = pool.submit(load, url, peer.body, 32, options.seconds, options.cores[1])
+                time.sleep(options.seconds / 2)
+                spread = [connections_to(port, worker) for worker in process.children()]
+                result = Result(peer.name, 0, 0, {32: counting.result()})
+        rates.append(result.throughput(32))
+        of_them = " and ".join(map(str, spread))
+        print(f"forest: {workers} worker(s) at 32 connections, {of_them} of them each: {rates[-1]:,.0f}/s")
+    print(f"Two workers on two cores are {rates[1] / rates[0]:.2f} times one.\n")
+
+
+def connections_to(port: int, worker: psutil.Process) -> int:
+    """How many of a worker's connections are open on ``port``."""
+    of_it = worker.net_connections(kind="tcp")
+    return sum(each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED for each in of_it)
+
+
 def measure(peer: Peer, programs: Path, model: Path, options: argparse.Namespace) -> Result:
     server_core, wrk_core = options.cores
     with running(peer, programs, model, server_core) as (process, port, cold_start):
@@ -161,11 +188,11 @@ def measure(peer: Peer, programs: Path, model: Path, options: argparse.Namespace
 
 
 @contextlib.contextmanager
-def running(peer: Peer, programs: Path, model: Path, core: int) -> Iterator[tuple[psutil.Process, int, float]]:
+def running(peer: Peer, programs: Path, model: Path, *cores: int) -> Iterator[tuple[psutil.Process, int, float]]:
     """The server's first process, its port, and how many seconds it took until it first said that it is ready."""
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["taskset", "-c", str(core), *peer.command(programs, model, port, Path(scratch))]
+        command = ["taskset", "-c", ",".join(map(str, cores)), *peer.command(programs, model, port, Path(scratch))]
         environ = {**os.environ, "MODEL": str(model), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
         environ.pop("PYTHONPATH", None)
         begun = time.perf_counter()
@@ -237,7 +264,8 @@ def print_results(model: str, results: Sequence[Result], direct: float) -> None:
         rows.append(row)
     print(f"{model}: one row a request, at {', '.join(map(str, CONNECTIONS))} connections\n")
     print_table(headings, rows)
-    print(f"Without a server, one row after the other: {direct:,.0f}/s\n")
+    ratio = ours.throughput(32) / direct
+    print(f"Without a server, one row after the other: {direct:,.0f}/s; stackkit at 32 is {ratio:.1f} times that\n")
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Saves the models that are served, and times them without a server: ``models.py save|direct FOLDER``.
+"""Saves the models that are served, and times them without a server: ``models.py save|rates|csv FOLDER``.
 
 Runs in stackkit's environment, so that what is compared uses the same libraries.
 """
@@ -41,17 +41,26 @@ def save(folder: Path) -> None:
     (folder / "rows.csv").write_text(many.to_csv(index=False))
 
 
-def direct(folder: Path) -> dict[str, float]:
-    """Predictions a second of one row through a frame, one after the other; seconds for the CSV, parsed by pandas."""
+def rates(folder: Path) -> dict[str, float]:
+    """Predictions a second of one row through a frame, one after the other."""
     row = pd.DataFrame([[5.1, 3.5, 1.4, 0.2]], columns=COLUMNS)
     found = {}
     for name in MODELS:
         model = mlflow.sklearn.load_model(str(folder / name))
         found[name] = rate(lambda model=model: model.predict(row))
+    return found
+
+
+def csv(folder: Path) -> float:
+    """The least of ten times, in seconds, that the CSV takes, parsed by pandas."""
     model = mlflow.sklearn.load_model(str(folder / "logistic"))
     text = (folder / "rows.csv").read_bytes()
-    found["csv"] = 1 / rate(lambda: model.predict(pd.read_csv(io.BytesIO(text))))
-    return found
+    times = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        model.predict(pd.read_csv(io.BytesIO(text)))
+        times.append(time.perf_counter() - begun)
+    return min(times)
 
 
 def rate(work: Callable[[], object]) -> float:
@@ -65,4 +74,4 @@ def rate(work: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     action, place = sys.argv[1:]
-    print(json.dumps({"save": save, "direct": direct}[action](Path(place))))
+    print(json.dumps({"save": save, "rates": rates, "csv": csv}[action](Path(place))))

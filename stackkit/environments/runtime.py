@@ -18,7 +18,7 @@ from .. import serving
 REQUIRES_PYTHON = (3, 11)
 """The oldest version of Python that the runtime can be run by."""
 
-RUNTIME_REQUIREMENTS = ("httptools>=0.6.4", "numpy>=1.23.2", "pandas>=1.5.1", "uvicorn>=0.32", "uvloop>=0.19")
+RUNTIME_REQUIREMENTS = ("httptools>=0.6.4", "numpy>=1.23.2", "orjson>=3.9", "pandas>=1.5.1", "uvloop>=0.19")
 """What the runtime imports, from the oldest version on that has wheels for the oldest Python."""
 
 _PACKAGE = Path(serving.__file__).parents[1]

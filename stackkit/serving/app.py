@@ -1,27 +1,23 @@
-"""The ASGI application: finds the handler of a request, bounds its time, and turns what is raised into its reply."""
+"""The application: finds the handler of a request, bounds its time, and turns what is raised into its reply."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from .access import AccessLog
+from .deadlines import Deadlines
 from .errors import ModelFailedError, RequestError
 from .listening import is_loopback, url_host
 from .metrics import DURATION, IN_FLIGHT, REQUESTS, Histogram, Metrics, Sample
-from .routing import ClientGoneError, Receive, Request, Response, Route, Router, RouteTable
+from .routing import ClientGoneError, Request, Response, Route, Router, RouteTable, Send
 
 logger = logging.getLogger("stackkit.serving.app")
 
 _OPEN = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
-
-Scope = Mapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class App:
@@ -42,35 +38,26 @@ class App:
     ) -> None:
         """With a ``token``, requests must bear it."""
         self._router = Router(tables)
+        self._deadlines = Deadlines(request_timeout)
         self._request_timeout = request_timeout
         self._max_body = max_body
         self._access_log = access_log
         self._token = None if token is None else token.encode()
-        self._is_draining = False
         self._traffic = _Traffic(metrics)
         # A web page can have its own host name resolve to 127.0.0.1 and would then be of the same origin as this
         # server. The browser still says which name it asked for.
         self._hosts = {"127.0.0.1", "localhost", "[::1]", url_host(host).lower()} if is_loopback(host) else None
 
-    def drain(self) -> None:
-        """Have each reply say from now on that its connection closes."""
-        self._is_draining = True
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request, send: Send) -> None:
         began = time.perf_counter()
-        # the path as it was sent, still percent-encoded: decoded, it could hold a line break and forge a log line
-        path = scope["raw_path"].decode("ascii", "backslashreplace")
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        query = scope.get("query_string", b"").decode("latin-1")
-        request = Request(scope["method"], path, headers, receive, self._max_body, query)
-        route = self._router.find(path)
+        request.max_body = self._max_body
+        route = self._router.find(request.path)
         outcome = "gone"
         self._traffic.in_flight.add(1)
         try:
             response = await self._respond(request, route)
             outcome = str(response.status)
-            closing = {"connection": "close"} if self._is_draining else {}
-            await _send(response, closing, send, is_head=request.method == "HEAD")
+            await send(response)
         except ClientGoneError:
             pass
         finally:
@@ -80,12 +67,11 @@ class App:
             self._access_log.add(request, outcome, seconds)
 
     async def _respond(self, request: Request, route: Route | None) -> Response:
-        table = self._router.table_of(request.path) if route is None else route.table
         try:
             self._check_host(request)
             self._check_token(route, request)
             handler = _handler(route, request)
-            async with asyncio.timeout(self._request_timeout):
+            with self._deadlines.limit():
                 return await handler(request)
         except RequestError as error:
             refusal = error
@@ -96,6 +82,7 @@ class App:
             refusal = RequestError(504, "DEADLINE_EXCEEDED", message)
         except Exception as error:
             refusal = _failure(error)
+        table = self._router.table_of(request.path) if route is None else route.table
         return Response(refusal.status, table.write_error(refusal), headers=refusal.headers)
 
     def _check_host(self, request: Request) -> None:
@@ -160,17 +147,3 @@ def _failure(error: Exception) -> RequestError:
     logger.error("request %s failed", request_id, exc_info=cause)
     message = f"The prediction failed; the server's log says why under request id {request_id}."
     return RequestError(500, "INTERNAL_ERROR", message, details={"request_id": request_id})
-
-
-async def _send(response: Response, more_headers: Mapping[str, str], send: Send, *, is_head: bool) -> None:
-    body = response.body
-    lines = {"content-type": response.content_type, **response.headers, **more_headers}
-    if isinstance(body, bytes):
-        lines["content-length"] = str(len(body))
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    if isinstance(body, AsyncIterable):
-        async for piece in body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": b"" if is_head else body})

@@ -34,7 +34,7 @@ def _tensors(payload: Payload, tensors: Sequence[Tensor]) -> Any:
     names = [str(tensor.name) for tensor in tensors]
     value = payload.value
     found: Mapping[Any, Any]
-    if payload.shape in (Shape.CSV, Shape.PARQUET):
+    if payload.is_file:
         found = {name: values.to_numpy() for name, values in to_frame(payload).items()}
     elif isinstance(value, Mapping) and not payload.is_tabular:
         found = value
@@ -58,7 +58,7 @@ def _unnamed_tensor(payload: Payload, tensor: Tensor) -> Any:
         if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(row, Mapping) for row in value)):
             raise BadRequestError(f"The input has names, and the model takes one array without: {tensor}.")
         return cast_tensor(value, tensor)
-    if payload.shape in (Shape.CSV, Shape.PARQUET):
+    if payload.is_file:
         return cast_tensor(to_frame(payload).to_numpy(), tensor)
     columns = list(gather(payload, None)[0].values())
     if not columns or not columns[0]:

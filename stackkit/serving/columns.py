@@ -29,6 +29,8 @@ _READ_FIRST = {
 }
 """What CSV is read as: the wider types, whose values are then cast with an eye on what would be lost."""
 
+_NAME_TYPES = {str, int, bool}
+
 
 def cast_table(payload: Payload, columns: Sequence[Column]) -> Table:
     """The columns that the signature has, in its order; others are dropped.
@@ -36,14 +38,13 @@ def cast_table(payload: Payload, columns: Sequence[Column]) -> Table:
     Raises BadRequestError for values that do not fit and rows that do not fit together, InvalidInputError for columns
     that are missing.
     """
-    if payload.shape in (Shape.CSV, Shape.PARQUET):
+    if payload.is_file:
         return _table_of_series(payload, columns)
     is_named = columns[0].name is not None
     found, rows, index = gather(payload, [str(column.name) for column in columns] if is_named else None)
     present = _present(columns, list(found))
-    cells = {}
-    for column in present:
-        cells[column.name] = cast(found[column.name], column, as_text=not payload.is_tabular)
+    as_text = not payload.is_tabular
+    cells = {column.name: cast(found[column.name], column, as_text=as_text) for column in present}
     return Table(cells, tuple(DTYPES[column.type] for column in present), rows, index)
 
 
@@ -99,7 +100,7 @@ def gather(payload: Payload, wanted: Sequence[str] | None) -> Gathered:
     Raises BadRequestError when rows or columns do not fit together.
     """
     value = payload.value
-    if payload.shape is Shape.SPLIT:
+    if payload.is_split:
         return _gather_split(payload)
     if isinstance(value, Mapping):
         return _gather_columns(payload, wanted)
@@ -121,15 +122,23 @@ def _gather_split(payload: Payload) -> Gathered:
 
 
 def _gather_matrix(payload: Payload, data: Sequence[Any], names: Sequence[Any] | None = None) -> Mapping[Any, Any]:
-    if not any(isinstance(row, list) for row in data) and (names is None or len(names) == 1):
+    kinds = set(map(type, data))
+    if list not in kinds and (names is None or len(names) == 1):
         data = [[value] for value in data]
+    elif data and kinds != {list}:
+        raise _ragged(payload)
     if names is None:
         names = range(len(data[0])) if data else ()
-    elif not all(isinstance(name, str | int) for name in names) or len(set(names)) != len(names):
+    elif not set(map(type, names)) <= _NAME_TYPES or len(set(names)) != len(names):
         raise BadRequestError(f"columns of {payload.shape} must be different names.")
-    if not all(isinstance(row, list) and len(row) == len(names) for row in data):
-        raise BadRequestError(f"{payload.shape} has rows that are not as long as its columns are many.")
-    return {name: [row[place] for row in data] for place, name in enumerate(names)}
+    if data and set(map(len, data)) != {len(names)}:
+        raise _ragged(payload)
+    columns = map(list, zip(*data, strict=True)) if data else ([] for _ in names)
+    return dict(zip(names, columns, strict=True))
+
+
+def _ragged(payload: Payload) -> BadRequestError:
+    return BadRequestError(f"{payload.shape} has rows that are not as long as its columns are many.")
 
 
 def _gather_columns(payload: Payload, wanted: Sequence[str] | None) -> Gathered:

@@ -70,7 +70,9 @@ class Dispatcher(Generic[Work, Outcome]):
         self._max_rows = max_rows
         self._observe_depth = observe_depth
         self._waiting: deque[_Entry[Work, Outcome]] = deque()
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._is_idle = False
         self._began: float | None = None
         self._is_abandoned = False
         threading.Thread(target=self._run, name="model", daemon=True).start()
@@ -89,7 +91,7 @@ class Dispatcher(Generic[Work, Outcome]):
         """Give up the call that is being made: raise AbandonedError to all that wait behind it, or come later. Called
         in the event loop.
         """
-        with self._arrived:
+        with self._lock:
             self._is_abandoned = True
             left = [entry.future for entry in self._waiting]
             self._waiting.clear()
@@ -102,18 +104,20 @@ class Dispatcher(Generic[Work, Outcome]):
         Cancelling drops work that still waits; work that has begun goes on to its end, unheard.
         """
         entry: _Entry[Work, Outcome] = _Entry(work, asyncio.get_running_loop().create_future())
-        with self._arrived:
+        with self._lock:
             if self._is_abandoned:
                 raise AbandonedError
             if len(self._waiting) >= self._capacity:
                 raise QueueFullError
             self._waiting.append(entry)
             self._observe_depth(len(self._waiting))
-            self._arrived.notify()
+            if self._is_idle:
+                self._is_idle = False
+                self._arrived.notify()
         try:
             return await entry.future
         except asyncio.CancelledError:
-            with self._arrived:
+            with self._lock:
                 if entry in self._waiting:
                     self._waiting.remove(entry)
                     self._observe_depth(len(self._waiting))
@@ -121,8 +125,9 @@ class Dispatcher(Generic[Work, Outcome]):
 
     def _run(self) -> None:
         while True:
-            with self._arrived:
+            with self._lock:
                 while not self._waiting:
+                    self._is_idle = True
                     self._arrived.wait()
                 batch = self._take()
                 self._observe_depth(len(self._waiting))

@@ -1,103 +1,86 @@
-"""uvicorn, bounded in what it waits for and taught to end without a client noticing."""
+"""The server of one worker: accepts connections, closes those that are too slow, and ends without a client noticing."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from .bounds import LINGER
+from .http_connection import Application, Connection, Connections
+from .listening import BACKLOG
 
-from .bounds import HEAD_TIMEOUT, KEEP_ALIVE, LINGER
-
-logger = logging.getLogger("stackkit.serving.http")
-
-_LONGEST_HEAD = 64 * 1024
+if TYPE_CHECKING:
+    import ssl
 
 
-class _Protocol(HttpToolsProtocol):
-    """Knows since when it waits for a request's head, and how much of it has come."""
+class Server:
+    """Answers with ``application`` from ``serve`` until ``stop``. ``on_draining`` is called when no more connections
+    are accepted, ``on_end`` after the last reply. To be made in the event loop.
+    """
 
-    _head_since: float | None = None
-    _head_size = 0
-
-    def waits_since_before(self, limit: float) -> bool:
-        """Whether a head is overdue, and nothing else of the connection's is under way."""
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        return self._head_since is not None and self._head_since < limit and not is_answering
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._head_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_since is not None:
-            self._head_size += len(data)
-        super().data_received(data)
-        if self._head_since is not None and self._head_size > _LONGEST_HEAD:
-            logger.info("a request whose head is longer than %d bytes is refused", _LONGEST_HEAD)
-            self.transport.close()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._head_since is None:
-            self._head_since = self.loop.time()
-
-    def on_headers_complete(self) -> None:
-        self._head_since = None
-        self._head_size = 0
-        super().on_headers_complete()
-
-
-def configure(app: Any, certfile: str | None, keyfile: str | None) -> uvicorn.Config:
-    """How it is served; with TLS when there is a certificate."""
-    return uvicorn.Config(
-        app,
-        http=_Protocol,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=int(KEEP_ALIVE),
-        ssl_certfile=certfile,
-        ssl_keyfile=keyfile,
-    )
-
-
-class Server(uvicorn.Server):
-    """``on_draining`` is called when no more connections are accepted, ``on_end`` after the last reply."""
-
-    def __init__(self, config: uvicorn.Config, on_draining: Callable[[], None], on_end: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        application: Application,
+        on_draining: Callable[[], None],
+        on_end: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._application = application
         self._on_draining = on_draining
         self._on_end = on_end
+        self._tls = tls
+        self._connections = Connections()
+        self._stopping = asyncio.Event()
+        self._listening: asyncio.Server | None = None
 
-    def close_slow_heads(self) -> None:
-        """Close the connections whose request's head takes too long to come."""
-        limit = asyncio.get_running_loop().time() - HEAD_TIMEOUT
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, _Protocol) and connection.waits_since_before(limit):
-                connection.transport.close()
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections.open)
 
-    def stop_accepting(self) -> None:
-        for server in self.servers:
-            server.close()
-        self._on_draining()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, answer for a while what still comes on open connections, then end.
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept connections until ``stop``; then no more, but answer for a while what still comes on open ones.
 
         A connection that is closed at once may have a request on its way, whose sender sees a reset.
         """
-        self.stop_accepting()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + LINGER
-        while self.server_state.connections and loop.time() < deadline:
-            await asyncio.sleep(0.02)
-        await super().shutdown(sockets)
+        self._listening = await loop.create_server(
+            lambda: Connection(self._application, self._connections), sock=listener, ssl=self._tls, backlog=BACKLOG
+        )
+        await self._stopping.wait()
+        self.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._connections.wait_closed(), LINGER)
+        for connection in list(self._connections.open):
+            connection.end_when_idle()
+        await self._connections.wait_closed()
         self._on_end()
+
+    def stop(self) -> None:
+        """Have ``serve`` come to its end."""
+        self._stopping.set()
+
+    def stop_accepting(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        self._connections.is_draining = True
+        self._on_draining()
+
+    def close_overdue(self, now: float) -> None:
+        """Close the connections that have been silent, or in the middle of a request's head, for too long. ``now`` is
+        by the loop's clock.
+        """
+        for connection in [each for each in self._connections.open if each.deadline < now]:
+            connection.close()
+
+
+def tls_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
+    """For a server with this certificate. Raises OSError for files that it cannot use."""
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certfile, keyfile)
+    return context

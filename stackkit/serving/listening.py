@@ -7,7 +7,8 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
-_BACKLOG = 2048
+BACKLOG = 2048
+"""Connections that may wait in one socket to be accepted."""
 _PREFERRED_RANGE = 201
 
 
@@ -37,7 +38,7 @@ def listen(host: str, port: int, slots: int, preferred_port: int | None = None) 
             while len(sockets) < slots:
                 sockets.append(_join(first))
             for each in sockets:
-                each.listen(_BACKLOG)
+                each.listen(BACKLOG)
         except BaseException:
             for each in sockets:
                 each.close()

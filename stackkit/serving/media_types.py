@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from .errors import RequestError
 
@@ -19,6 +20,7 @@ REPLY_TYPES = (JSON, *CSV_TYPES, *JSON_LINES_TYPES)
 """What a reply's body may be, in the order of our own preference."""
 
 
+@lru_cache(maxsize=64)
 def media_type(header: str | None) -> str:
     """The media type in lower case, one of MEDIA_TYPES. Raises RequestError (415) for any other type or charset.
 

@@ -32,11 +32,17 @@ class Shape(StrEnum):
     PARQUET = "parquet"
 
 
+# Each looked up once for all requests: in Python 3.11 that takes as long as a call.
+_SPLIT, _RECORDS, _WHOLE = Shape.SPLIT, Shape.RECORDS, Shape.WHOLE
+_FILES = (Shape.CSV, Shape.PARQUET)
+_TABLES = (Shape.SPLIT, Shape.RECORDS, *_FILES)
+_ARRAYS = (Shape.INSTANCES, Shape.INPUTS)
+
 DATA_KEYS = (Shape.SPLIT, Shape.RECORDS, Shape.INSTANCES, Shape.INPUTS)
 CHAT_KEYS = frozenset({"messages", "prompt", "input"})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Payload:
     """The data of one request, not yet in the form that the model wants.
 
@@ -50,13 +56,28 @@ class Payload:
     @property
     def is_tabular(self) -> bool:
         """Whether the caller sent a table, as opposed to arrays."""
-        return self.shape in (Shape.SPLIT, Shape.RECORDS, Shape.CSV, Shape.PARQUET)
+        return self.shape in _TABLES
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a table that a reader makes a frame of, CSV or Parquet."""
+        return self.shape in _FILES
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it is a table whose columns are named once."""
+        return self.shape is _SPLIT
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a chat request."""
+        return self.shape is _WHOLE
 
 
 def load_json(body: bytes) -> Any:
     """What JSON holds. Raises BadRequestError, which echoes nothing of it."""
     try:
-        return json.loads(body.removeprefix(b"\xef\xbb\xbf"))
+        return json.loads(body.removeprefix(b"\xef\xbb\xbf").decode())
     except UnicodeDecodeError:
         raise BadRequestError("The body is not valid UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -82,7 +103,7 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
     if len(present) != 1:
         found = " and ".join(present) or "none of them"
         raise BadRequestError(f"The body must have exactly one of {', '.join(DATA_KEYS)}; it has {found}.")
-    if "signature_name" in content and present[0] in (Shape.INSTANCES, Shape.INPUTS):
+    if "signature_name" in content and present[0] in _ARRAYS:
         raise BadRequestError("signature_name is not supported.")
     payload = Payload(present[0], content[present[0]])
     _check(payload)
@@ -111,7 +132,7 @@ def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.Da
         return payload.value if isinstance(payload.value, pd.DataFrame) else _read_parquet(payload.value)
     value = payload.value
     try:
-        if payload.shape is Shape.SPLIT:
+        if payload.is_split:
             return pd.DataFrame(value["data"], columns=value.get("columns"), index=value.get("index"))
         if isinstance(value, Mapping) and not any(isinstance(column, list) for column in value.values()):
             value = [value]  # one row, whose values need no lists around them
@@ -123,7 +144,7 @@ def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.Da
 def column_names(payload: Payload) -> list[str] | None:
     """The names that the caller gave the columns, None when they have none. Not for CSV or Parquet."""
     value = payload.value
-    if payload.shape is Shape.SPLIT:
+    if payload.is_split:
         columns = value.get("columns")
         return None if columns is None else list(columns)
     if isinstance(value, Mapping):
@@ -135,10 +156,10 @@ def column_names(payload: Payload) -> list[str] | None:
 
 def to_columns(payload: Payload) -> dict[str, Any]:
     """The payload's named columns, each a list. Raises BadRequestError when the rows do not agree on their names."""
-    if payload.shape in (Shape.CSV, Shape.PARQUET):
+    if payload.is_file:
         return {str(name): values.tolist() for name, values in to_frame(payload).items()}
     value = payload.value
-    if payload.shape is Shape.SPLIT:
+    if payload.is_split:
         names = column_names(payload)
         if names is None:
             raise BadRequestError(f"{payload.shape} has no columns.")
@@ -157,9 +178,9 @@ def to_columns(payload: Payload) -> dict[str, Any]:
 
 def to_rows(payload: Payload) -> Any:
     """The payload without its column names: lists of values, or the value itself where it has no names."""
-    if payload.shape in (Shape.CSV, Shape.PARQUET):
+    if payload.is_file:
         return to_frame(payload).to_numpy()
-    if payload.shape is Shape.SPLIT:
+    if payload.is_split:
         return payload.value["data"]
     if column_names(payload) is None:
         return payload.value
@@ -182,9 +203,9 @@ def to_array(values: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
 
 def _check(payload: Payload) -> None:
     value = payload.value
-    if payload.shape is Shape.RECORDS and not isinstance(value, list):
+    if payload.shape is _RECORDS and not isinstance(value, list):
         raise BadRequestError(f"{payload.shape} must be a list of objects.")
-    if payload.shape is Shape.SPLIT:
+    if payload.is_split:
         if not isinstance(value, dict):
             raise BadRequestError(f"{payload.shape} must be an object with data, columns and index.")
         if not isinstance(value.get("data"), list):

@@ -15,14 +15,21 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import orjson
+
+_WRITER = json.JSONEncoder(allow_nan=False)
+
+_MANY = 256
+"""Numbers from which on it pays to look at them first."""
+
 
 def encode(predictions: Any, *, wrapped: bool = True) -> bytes:
     """The reply's body: ``{"predictions": …}``, or the bare predictions.
 
     Raises TypeError for what JSON cannot say.
     """
-    plain = to_plain(predictions)
-    return json.dumps({"predictions": plain} if wrapped else plain, allow_nan=False).encode()
+    written = _write(predictions)
+    return b'{"predictions": %b}' % written if wrapped else written
 
 
 def encode_lines(predictions: Any) -> bytes:
@@ -41,6 +48,30 @@ def encode_csv(predictions: Any) -> bytes:
         values = row.values() if isinstance(row, dict) else row if isinstance(row, list) else [row]
         writer.writerow([json.dumps(each) if isinstance(each, list | dict | bool) else each for each in values])
     return text.getvalue().encode()
+
+
+def _write(predictions: Any) -> bytes:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(predictions) is numpy.ndarray:  # a masked one has null among its numbers
+        kind = predictions.dtype.kind
+        # what is wider than a double has no counterpart in Python
+        if kind in "iu" or (kind == "f" and predictions.itemsize <= 8 and bool(numpy.isfinite(predictions).all())):
+            return _write_numbers(numpy, predictions)
+    return _WRITER.encode(to_plain(predictions)).encode()
+
+
+def _write_numbers(np: ModuleType, values: Any) -> bytes:
+    """Finite numbers, to the byte as Python's own JSON writes them, which takes ten times as long for many."""
+    plain = values.tolist()
+    if values.size < _MANY or (values.dtype.kind == "f" and _has_exponents(np, values)):
+        return str(plain).encode()
+    return orjson.dumps(plain).replace(b",", b", ")
+
+
+def _has_exponents(np: ModuleType, values: Any) -> bool:
+    """Whether Python writes one of them with an exponent, which others write differently."""
+    sizes = np.abs(values, dtype="float64")
+    return bool((((sizes < 1e-4) & (sizes != 0)) | (sizes >= 1e16)).any())
 
 
 def _rows(predictions: Any) -> list[Any]:
@@ -69,10 +100,10 @@ def to_plain(value: Any) -> Any:
 
 def _from_library(value: Any) -> Any:
     # what was never imported cannot be what the value is made of
-    if (pandas := sys.modules.get("pandas")) is not None and _is_pandas(pandas, value):
-        return _from_pandas(pandas, value)
     if (numpy := sys.modules.get("numpy")) is not None and isinstance(value, numpy.ndarray | numpy.generic):
         return _from_numpy(numpy, value)
+    if (pandas := sys.modules.get("pandas")) is not None and _is_pandas(pandas, value):
+        return _from_pandas(pandas, value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     for name in ("model_dump", "tolist"):  # a pydantic object, or an array of some other library

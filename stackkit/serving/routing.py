@@ -5,18 +5,32 @@ Each protocol is a module with a ``routes(service)`` that returns its RouteTable
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 from urllib.parse import unquote
 
 from .errors import RequestError
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 
 class ClientGoneError(Exception):
     """The client closed the connection before its request was whole."""
+
+
+class BodyTooLargeError(Exception):
+    """A request's body is larger than it may be."""
+
+
+class Incoming(Protocol):
+    """Where a request comes from."""
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; to be called once. Raises BodyTooLargeError when it is longer than ``limit`` bytes,
+        ClientGoneError when it is not whole.
+        """
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection."""
 
 
 @dataclass(slots=True)
@@ -35,10 +49,11 @@ class Request:
 
     method: str
     path: str
+    """As it was sent, still percent-encoded: decoded, it could hold a line break and forge a log line."""
     headers: Mapping[str, str]
     """By lower-case name; of a repeated header the last one."""
-    receive: Receive
-    max_body: int
+    incoming: Incoming
+    max_body: int = 0
     query: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """What the path held in place of the pattern's ``{names}``."""
@@ -52,25 +67,18 @@ class Request:
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_body:
             raise self._too_large()
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self.max_body:
-                raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                self.size = size
-                return b"".join(chunks) if len(chunks) > 1 else chunk
+        try:
+            body = await self.incoming.body(self.max_body)
+        except BodyTooLargeError:
+            raise self._too_large() from None
+        self.size = len(body)
+        return body
 
     def _too_large(self) -> RequestError:
         return RequestError(413, "BAD_REQUEST", f"The body is larger than {self.max_body} bytes.")
 
 
+Send = Callable[[Response], Awaitable[None]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 

@@ -39,7 +39,7 @@ def routes(service: Service) -> RouteTable:
         if streaming is not None and (wanted == EVENT_STREAM or asks_for_stream(data)):
             return await stream(service, streaming, request, data, params)
         predictions = await service.predict(request, data, params)
-        body = await aside(request, encode, predictions, wanted, data.shape is not Shape.WHOLE)
+        body = await aside(request, encode, predictions, wanted, not data.is_whole)
         return Response(200, body, wanted)
 
     return RouteTable(
@@ -68,7 +68,7 @@ def decode(body: bytes, media_type: str, chat_keys: Collection[str]) -> tuple[Pa
 
 def asks_for_stream(data: Payload) -> bool:
     """Whether a chat request has ``"stream": true``."""
-    return data.shape is Shape.WHOLE and data.value.get("stream") is True
+    return data.is_whole and data.value.get("stream") is True
 
 
 def encode(predictions: Any, media_type: str, wrapped: bool) -> bytes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -133,7 +132,7 @@ class Service:
             call = _Call(prepared, None, prepared.key if self._joins and prepared.rows else None, prepared.rows)
         else:
             call = _Call(data, params, None, 1)
-        with _refusals():
+        with _refusals:
             done = await dispatcher.submit(call)
         request.batch_size = done.batch_rows
         return done.outcome
@@ -144,7 +143,7 @@ class Service:
         """
         self.check_ready()
         assert self._dispatcher is not None  # noqa: S101 - it is ready
-        with _refusals():
+        with _refusals:
             while True:
                 try:
                     result: Result = (await self._dispatcher.submit(_Step(function))).outcome
@@ -176,15 +175,17 @@ class Service:
         return [predictions] if len(inputs) == 1 else split(predictions, [each.rows for each in inputs])
 
 
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+class _Refusals:
     """Around work for the model's thread: says that it was not even begun."""
-    try:
-        yield
-    except QueueFullError:
-        raise UnavailableError("Too many requests are waiting for the model.") from None
-    except AbandonedError:
-        raise UnavailableError("The model hangs and is about to be replaced.") from None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, QueueFullError):
+            raise UnavailableError("Too many requests are waiting for the model.") from None
+        if isinstance(error, AbandonedError):
+            raise UnavailableError("The model hangs and is about to be replaced.") from None
 
 
 class _Blame:
@@ -202,4 +203,5 @@ class _Blame:
         raise ModelFailedError from error
 
 
+_refusals = _Refusals()
 _blame = _Blame()

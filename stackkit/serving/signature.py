@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 
@@ -106,12 +107,12 @@ class Signature:
             outputs = None
         return cls(_fields(values.get("inputs")), outputs, _params(values.get("params")))
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...] | None:
         """The inputs, when they are columns."""
         return None if self.inputs is None else tuple(each for each in self.inputs if isinstance(each, Column)) or None
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[Tensor, ...] | None:
         """The inputs, when they are tensors."""
         return None if self.inputs is None else tuple(each for each in self.inputs if isinstance(each, Tensor)) or None

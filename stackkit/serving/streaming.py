@@ -68,7 +68,7 @@ class _Chunks:
 
 
 async def _events(chunks: _Chunks, chunk: Any, request: Request) -> AsyncIterator[bytes]:
-    gone = asyncio.create_task(_wait_gone(request))
+    gone = asyncio.ensure_future(request.incoming.gone())
     try:
         while chunk is not _END:
             yield b"data: " + json.dumps(to_plain(chunk), allow_nan=False).encode() + b"\n\n"
@@ -82,11 +82,6 @@ async def _events(chunks: _Chunks, chunk: Any, request: Request) -> AsyncIterato
         gone.cancel()
         if chunk is not _END:
             await chunks.close()
-
-
-async def _wait_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _described(error: Exception) -> dict[str, str]:

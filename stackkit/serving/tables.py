@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _BLOCKS = frozenset({"int32", "int64", "float32", "float64"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Table:
     """Columns of ``rows`` values each, in the order in which the model wants them.
 
@@ -42,14 +42,13 @@ class Table:
 
 
 def to_block(tables: Sequence[Table]) -> np.ndarray[Any, Any] | None:
-    """The rows of the tables as one matrix; None when they have columns of several dtypes, or of no numbers, or columns
-    that a reader made. More than one table must have equal keys that are not None.
+    """The rows of the tables as one matrix; None when they have columns of several dtypes, or of no numbers. More than
+    one table must have equal keys that are not None.
     """
     import numpy as np
 
     first = tables[0]
-    is_block = len(set(first.dtypes)) == 1 and first.dtypes[0] in _BLOCKS
-    if not is_block or not all(isinstance(each, list) for each in first.columns.values()):
+    if len(set(first.dtypes)) != 1 or first.dtypes[0] not in _BLOCKS:
         return None
     # column by column, as a frame holds it: the last bits of a sum depend on the order
     return np.array(_columns(tables), dtype=first.dtypes[0]).T
@@ -62,7 +61,8 @@ def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
     first = tables[0]
     index = None if first.index is None else pd.Index(first.index)
     labels = _labels(tuple(first.columns))
-    if (block := to_block(tables)) is not None:  # a tenth of the time that pandas takes to find it out for itself
+    # a tenth of the time that pandas takes to find it out for itself; what a reader made has an index of its own
+    if isinstance(next(iter(first.columns.values()), None), list) and (block := to_block(tables)) is not None:
         return pd.DataFrame(block, index=index, columns=labels)
     named = {
         name: _series(values, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -20,13 +21,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import formats, http_server, protocols
+from . import formats, protocols
 from .access import AccessLog, write_to_pipe
 from .app import App
 from .batching import Batching
 from .bounds import HEARTBEAT, LOAD_PATIENCE, stuck_after
 from .errors import ModelFormatError, ModelLoadError
-from .http_server import Server
+from .http_server import Server, tls_context
 from .logs import LogFormat
 from .metrics import LOAD_SECONDS, Memory, Metrics
 from .service import Service
@@ -73,18 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=access_log,
         token=_read_token(options.token_file),
     )
-    config = http_server.configure(app, options.certfile, options.keyfile)
-
-    def drain() -> None:
-        app.drain()
-        _tell(control, {"event": "draining"})
-
-    server = Server(config, on_draining=drain, on_end=access_log.flush)
+    tls = tls_context(options.certfile, options.keyfile) if options.certfile else None
     listener = socket.socket(fileno=options.listener)
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         loaded = asyncio.Event()
+        draining = functools.partial(_tell, control, {"event": "draining"})
+        server = Server(app, on_draining=draining, on_end=access_log.flush, tls=tls)
 
         def load() -> None:
             _load(service, options.model, options.format, Casting(options.casting), control)
@@ -95,9 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.accept == "loaded":
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(loaded.wait(), LOAD_PATIENCE)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.stop)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(server, service, control, loaded, options.request_timeout, access_log))
-            await server.serve(sockets=[listener])
+            await server.serve(listener)
             watching.cancel()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -119,7 +118,7 @@ async def _watch(
     while (busy := service.busy_for()) < limit:
         if loaded.is_set():
             _tell(control, {"event": "alive"})
-        server.close_slow_heads()
+        server.close_overdue(asyncio.get_running_loop().time())
         await asyncio.sleep(min(HEARTBEAT, limit / 3))
     logger.error("a call of the model has not returned in %.1f seconds: this worker is given up", busy)
     server.stop_accepting()

@@ -109,18 +109,18 @@ def test_a_signature_in_the_uri_is_not_in_the_image(model: Resolve) -> None:
 
 
 def test_requirements_are_pinned_as_the_model_asks(model: Resolve) -> None:
-    asked = "--extra-index-url https://example.org/simple\n-c limits.txt\nscikit-learn==1.5.2\nuvicorn==0.34.0\n"
+    asked = "--extra-index-url https://example.org/simple\n-c limits.txt\nscikit-learn==1.5.2\nhttptools==0.6.4\n"
     context = make_context(model(requirements__txt=asked, limits__txt="scipy<1.15\n"))
     assert requirements(context)[:4] == [
         "--extra-index-url https://example.org/simple",
         "--constraint constraints.txt",
         "scikit-learn==1.5.2",
-        "uvicorn==0.34.0",
+        "httptools==0.6.4",
     ]
     assert text(context, "requirements/constraints.txt") == "scipy<1.15\n"
     names = [line.partition(">")[0] for line in requirements(context)[4:]]
     assert "numpy" in names
-    assert "uvicorn" not in names
+    assert "httptools" not in names
 
 
 def test_a_file_that_the_requirements_name_comes_along(model: Resolve, model_folder: Path) -> None:

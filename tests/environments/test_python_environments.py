@@ -115,9 +115,9 @@ def test_what_installs_and_cannot_run_the_server_is_no_environment(
 ) -> None:
     from local_wheels import write_wheel
 
-    write_wheel(tmp_path, "uvicorn", "1.0", {"uvicorn.py": "raise ImportError('too old for this')"})
+    write_wheel(tmp_path, "orjson", "99.0", {"orjson.py": "raise ImportError('too old for this')"})
     with pytest.raises(ModelError, match="the model server cannot be run in it: ImportError: too old for this"):
-        building.ensure(spec(f"{tmp_path}/uvicorn-1.0-py3-none-any.whl"), folder, progress=silent)
+        building.ensure(spec(f"{tmp_path}/orjson-99.0-py3-none-any.whl"), folder, progress=silent)
     assert list(folder.iterdir()) == []
 
 
@@ -288,7 +288,7 @@ def test_condas_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "--requirement",
         str(folder / "requirements.txt"),
     ]
-    assert "uvicorn" in (folder / "requirements.txt").read_text()
+    assert "httptools" in (folder / "requirements.txt").read_text()
 
 
 def test_conda_for_a_model_without_a_conda_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

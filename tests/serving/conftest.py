@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import io
 import json
 import os
 import pickle
@@ -14,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from stackkit.serving import claims, protocols
 from stackkit.serving.access import AccessLog
 from stackkit.serving.app import App
 from stackkit.serving.claims import Launch, Phase, ServerState
+from stackkit.serving.http_connection import Connection, Connections
 from stackkit.serving.metrics import Metrics
 from stackkit.serving.models import Model
 from stackkit.serving.service import Service
@@ -46,7 +49,58 @@ class Reply:
         return json.loads(self.body)
 
 
-def call_app(
+class Transport(asyncio.Transport):
+    """Takes what a connection sends. ``was_closed`` by the connection, that is, not because the client has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = bytearray()
+        self.is_reading = True
+        self.was_closed = False
+        self._has_left = False
+
+    def leave(self) -> None:
+        self._has_left = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.is_closing()
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return self.was_closed or self._has_left
+
+    def close(self) -> None:
+        self.was_closed = True
+
+    def abort(self) -> None:
+        self.was_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
+
+
+class Sent(io.BytesIO):
+    """What a connection has sent, as http.client wants to be given it."""
+
+    def makefile(self, _: str) -> Sent:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+async def ask(
     app: App,
     path: str = "/invocations",
     body: object = b"",
@@ -55,32 +109,39 @@ def call_app(
     headers: Mapping[str, str] = JSON,
     chunks: int = 1,
 ) -> Reply:
-    """One request to the application, in this process. A body that is no bytes is sent as JSON."""
+    """One request to the application, on a connection of its own without a network. A body that is no bytes is sent as
+    JSON.
+    """
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     size = -(-len(content) // chunks) or 1
-    parts = [content[at : at + size] for at in range(0, len(content), size)] or [b""]
-    messages = [
-        {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
-    ]
-    sent: list[Any] = []
+    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+    lines = [f"{name}: {value}" for name, value in {"content-length": str(len(content)), **headers}.items()]
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+    transport = Transport()
+    connection = Connection(app, Connections())
+    connection.connection_made(transport)
+    for data in (head, *pieces):
+        connection.data_received(data)
+    while connection.is_answering:
+        await asyncio.sleep(0)
+    connection.connection_lost(None)
+    sent = Sent(transport.sent)
+    response = http.client.HTTPResponse(sent, method=method)  # type: ignore[arg-type]  # it wants no more of a socket
+    response.begin()
+    received = {name.lower(): value for name, value in response.getheaders()}
+    reply = Reply(response.status, received, response.read())
+    assert sent.read() == b""
+    return reply
 
-    async def receive() -> Any:
-        return messages.pop(0)
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+def call_app(app: App, *args: Any, **kwargs: Any) -> Reply:
+    """The same without an event loop."""
+    return asyncio.run(ask(app, *args, **kwargs))
 
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-    }
-    asyncio.run(app(scope, receive, send))
-    start, end = sent
-    received = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Reply(start["status"], received, end["body"])
+
+@pytest.fixture(name="ask")
+def ask_app() -> Callable[..., Awaitable[Reply]]:
+    return ask
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -51,18 +51,15 @@ def test_a_path_cannot_forge_a_line(make_app: Callable[..., App], call: Callable
     assert len(lines_of(make_app, call, LogFormat.TEXT, path="/%0aforged", method="GET")) == 1
 
 
-def test_lines_are_written_soon_by_themselves(make_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_written_soon_by_themselves(
+    make_app: Callable[..., App], ask: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(access, "_INTERVAL", 0.01)
 
     async def scenario() -> bytes:
         written: asyncio.Queue[bytes] = asyncio.Queue()
         app = make_app(access_log=AccessLog(written.put_nowait))
-
-        async def send(_: Any) -> None:
-            pass
-
-        scope = {"type": "http", "method": "GET", "raw_path": b"/ping", "headers": []}
-        await app(scope, lambda: asyncio.sleep(0), send)  # type: ignore[arg-type, return-value]
+        await ask(app, "/ping", method="GET")
         return await asyncio.wait_for(written.get(), 60)
 
     assert b"GET /ping 503" in asyncio.run(scenario())

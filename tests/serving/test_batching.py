@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,50 +121,42 @@ class Summing:
         return [2 * value for value in values]
 
 
-async def status_and_content(app: App, body: object) -> tuple[int, Any]:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": json.dumps(body).encode()}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json")]
-    await app({"type": "http", "method": "POST", "raw_path": b"/invocations", "headers": headers}, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"])
+Answers = Callable[[App, Summing, Sequence[object]], list[tuple[int, Any]]]
 
 
-def answers(app: App, model: Summing, bodies: Sequence[object]) -> list[tuple[int, Any]]:
+@pytest.fixture
+def answers(ask: Callable[..., Awaitable[Any]]) -> Answers:
     """What the requests are answered that arrive, in this order, while the model is busy with another."""
 
-    async def scenario() -> list[tuple[int, Any]]:
-        first = asyncio.create_task(status_and_content(app, {"inputs": [0]}))
+    async def scenario(app: App, model: Summing, bodies: Sequence[object]) -> list[tuple[int, Any]]:
+        first = asyncio.create_task(ask(app, body={"inputs": [0]}))
         await asyncio.to_thread(model.began.wait)
-        rest = [asyncio.create_task(status_and_content(app, body)) for body in bodies]
+        rest = [asyncio.create_task(ask(app, body=body)) for body in bodies]
         for _ in range(5):  # until each of them has come as far as the queue
             await asyncio.sleep(0)
         model.released.set()
         await first
-        return await asyncio.gather(*rest)
+        return [(reply.status, reply.content) for reply in await asyncio.gather(*rest)]
 
-    return asyncio.run(scenario())
+    return lambda app, model, bodies: asyncio.run(scenario(app, model, bodies))
 
 
-def test_requests_that_wait_are_one_call_and_each_gets_its_own_rows(serve_model: Callable[..., App]) -> None:
+def test_requests_that_wait_are_one_call_and_each_gets_its_own_rows(
+    serve_model: Callable[..., App], answers: Answers
+) -> None:
     model = Summing()
     replies = answers(serve_model(model), model, [{"inputs": [1]}, {"inputs": [2, 3]}, {"inputs": []}, {"inputs": [4]}])
     assert model.calls == [[0], [1, 2, 3, 4], []]  # what has no rows may be an error, and is tried alone
     assert [content["predictions"] for _, content in replies] == [[2], [4, 6], [], [8]]
 
 
-def test_other_params_are_another_call(serve_model: Callable[..., App]) -> None:
+def test_other_params_are_another_call(serve_model: Callable[..., App], answers: Answers) -> None:
     model = Summing()
     answers(serve_model(model), model, [{"inputs": [1]}, {"inputs": [2], "params": {"k": 1}}, {"inputs": [3]}])
     assert model.calls == [[0], [1, 3], [2]]
 
 
-def test_a_bad_row_spoils_nobody_elses_answer(serve_model: Callable[..., App]) -> None:
+def test_a_bad_row_spoils_nobody_elses_answer(serve_model: Callable[..., App], answers: Answers) -> None:
     model = Summing()
     replies = answers(serve_model(model), model, [{"inputs": [1]}, {"inputs": [-1]}, {"inputs": "x"}, {"inputs": [2]}])
     assert [status for status, _ in replies] == [200, 400, 400, 200]
@@ -183,7 +175,7 @@ def test_a_bad_row_spoils_nobody_elses_answer(serve_model: Callable[..., App]) -
     ],
 )
 def test_when_requests_are_joined(
-    serve_model: Callable[..., App], settings: dict[str, Any], is_rowwise: bool, joined: bool
+    serve_model: Callable[..., App], answers: Answers, settings: dict[str, Any], is_rowwise: bool, joined: bool
 ) -> None:
     model = Summing(is_rowwise=is_rowwise)
     answers(serve_model(model, **settings), model, [{"inputs": [1]}, {"inputs": [2]}])

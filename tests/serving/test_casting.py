@@ -126,6 +126,8 @@ def _assert_same(given: Any, expected: Any) -> None:
         (TYPED, {"csv": "i,d,s,t,f\n1,1,x,True,1e300\n"}, "column f, row 0 is not of type float: it is too large"),
         (NUMBERS, {"csv": "a,b\n1,2\n98765x,3\n"}, "column a, row 1 is not of type double"),
         (NUMBERS, {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3]]}}, "not as long as its columns"),
+        (NUMBERS, {"inputs": [3, [1, 2]]}, "not as long as its columns"),
+        (NUMBERS, {"instances": [[1, 2], 3]}, "not as long as its columns"),
         (NUMBERS, {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "must be different names"),
         (NUMBERS, {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]], "index": []}}, "index"),
         (NUMBERS, {"inputs": {"a": [98765, 1], "b": [2]}}, "not lists of one length"),

@@ -20,6 +20,8 @@ from stackkit.serving.replies import encode, encode_csv, encode_lines
         (np.array(["a", "b"]), ["a", "b"]),
         (np.array([1, None, np.nan], dtype=object), [1, None, None]),
         (np.array(5), 5),
+        (np.ma.array([1, 2], mask=[False, True]), [1, None]),
+        (np.array([[1.5, 2.0]], dtype=">f8").T, [[1.5], [2.0]]),
         (np.float32(1.5), 1.5),
         (np.float64("nan"), None),
         (np.int64(3), 3),
@@ -86,3 +88,15 @@ def test_what_json_cannot_say_is_named() -> None:
 def test_one_prediction_a_line(predictions: Any, lines: str, table: str) -> None:
     assert encode_lines(predictions).decode() == lines
     assert encode_csv(predictions).decode() == table
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-5, 1e-4, 1.0, 1e6, 1e15, 1e16, 1e22, 1e300])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int8", "uint64"])
+@pytest.mark.parametrize("count", [1, 3000])
+def test_many_numbers_are_written_as_python_writes_them(dtype: str, scale: float, count: int) -> None:
+    numbers = np.random.default_rng(0).normal(size=(count, 2)) * scale
+    numbers[0] = [-0.0, 1e-4]
+    limits = np.finfo(dtype) if dtype.startswith("f") else np.iinfo(dtype)
+    values = np.clip(numbers, float(limits.min) / 2, float(limits.max) / 2).astype(dtype)
+    assert encode(values) == json.dumps({"predictions": values.tolist()}).encode()
+    assert encode(values[:, 0], wrapped=False) == json.dumps(values[:, 0].tolist()).encode()

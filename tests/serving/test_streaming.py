@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from stackkit.serving.app import App
 from stackkit.serving.loaders.python_loader import PythonModel
+from stackkit.serving.routing import Request, Response
 
 EVENTS = {"content-type": "application/json", "accept": "text/event-stream"}
 
@@ -32,41 +33,49 @@ def app(serve_model: Callable[..., App]) -> App:
     return serve_model(PythonModel("test", lambda data: ["whole", data], words))
 
 
-def exchange(
-    app: App, body: Any, headers: dict[str, str] = EVENTS, after: Callable[[int], None] = lambda _: None
-) -> tuple[int, dict[str, str], list[bytes]]:
-    """One request; ``after`` is called with the number of pieces that came so far, and may make the client leave."""
-    gone = asyncio.Event()
-    sent: list[Any] = []
+class Client:
+    """Sends one request to the application and hears the pieces of its reply."""
 
-    async def receive() -> Any:
-        if not sent and not request:
-            request.append(True)
-            return {"type": "http.request", "body": json.dumps(body).encode()}
-        await gone.wait()
-        return {"type": "http.disconnect"}
+    def __init__(self, body: Any) -> None:
+        self._body = json.dumps(body).encode()
+        self._gone = asyncio.Event()
+        self.heard: list[bytes] = []
+        self.response: Response
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if message.get("body"):
-            try:
-                after(sum(bool(each.get("body")) for each in sent))
-            except ConnectionError:
-                gone.set()
+    async def ask(self, app: App, headers: Mapping[str, str], leave_after: int | None = None) -> None:
+        """``leave_after`` so many pieces."""
+        self._leave_after = leave_after
+        await app(Request("POST", "/invocations", headers, self), self._hear)
+
+    async def body(self, _: int) -> bytes:
+        return self._body
+
+    async def gone(self) -> None:
+        await self._gone.wait()
+
+    async def _hear(self, response: Response) -> None:
+        self.response = response
+        if isinstance(response.body, bytes):
+            self.heard.append(response.body)
+            return
+        async for piece in response.body:
+            self.heard.append(piece)
+            if len(self.heard) == self._leave_after:
+                self._gone.set()
             await asyncio.sleep(0)
 
-    request: list[bool] = []
-    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/invocations", "raw_path": b"/invocations", "headers": lines}
-    asyncio.run(app(scope, receive, send))
-    received = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], received, [message["body"] for message in sent[1:] if message["body"]]
+
+def exchange(
+    app: App, body: Any, headers: Mapping[str, str] = EVENTS, leave_after: int | None = None
+) -> tuple[int, Response, list[bytes]]:
+    client = Client(body)
+    asyncio.run(client.ask(app, headers, leave_after))
+    return client.response.status, client.response, client.heard
 
 
 def test_chunks_are_events(app: App) -> None:
-    status, headers, pieces = exchange(app, {"inputs": ["a", "b"]})
-    assert (status, headers["content-type"]) == (200, "text/event-stream")
-    assert "content-length" not in headers
+    status, response, pieces = exchange(app, {"inputs": ["a", "b"]})
+    assert (status, response.content_type) == (200, "text/event-stream")
     assert pieces == [b'data: {"word": "a"}\n\n', b'data: {"word": "b"}\n\n', b"data: [DONE]\n\n"]
 
 
@@ -83,12 +92,12 @@ def test_a_chat_request_may_ask_for_it_in_its_body(serve_model: Callable[..., Ap
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/*", "text/event-stream;q=0.5, application/json"])
 def test_who_does_not_ask_for_events_gets_the_whole(app: App, accept: str) -> None:
-    assert exchange(app, {"inputs": ["a"]}, {**EVENTS, "accept": accept})[1]["content-type"] != "text/event-stream"
+    assert exchange(app, {"inputs": ["a"]}, {**EVENTS, "accept": accept})[1].content_type != "text/event-stream"
 
 
 def test_a_model_that_cannot_stream_answers_whole(serve_model: Callable[..., App]) -> None:
-    status, headers, _ = exchange(serve_model(PythonModel("test", len)), {"inputs": ["a"]})
-    assert (status, headers["content-type"]) == (200, "application/json")
+    status, response, _ = exchange(serve_model(PythonModel("test", len)), {"inputs": ["a"]})
+    assert (status, response.content_type) == (200, "application/json")
 
 
 def test_what_fails_before_the_first_chunk_has_a_status(app: App) -> None:
@@ -119,11 +128,7 @@ def test_a_model_that_nobody_listens_to_any_more_is_told(serve_model: Callable[.
         finally:
             ended.append(count)
 
-    def leave(pieces: int) -> None:
-        if pieces == 3:
-            raise ConnectionError
-
-    _, _, pieces = exchange(serve_model(PythonModel("test", len, endless)), {"inputs": []}, after=leave)
+    _, _, pieces = exchange(serve_model(PythonModel("test", len, endless)), {"inputs": []}, leave_after=3)
     assert 3 <= len(pieces) < 10
     assert ended == [len(pieces) - 1]
 
@@ -138,31 +143,12 @@ def test_streams_take_turns_and_keep_their_context(serve_model: Callable[..., Ap
 
     app = serve_model(PythonModel("test", lambda _: name.get(), chunks))
 
-    async def ask(body: Any, headers: dict[str, str], heard: list[bytes]) -> None:
-        messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
-
-        async def receive() -> Any:
-            if messages:
-                return messages.pop()
-            return await asyncio.Event().wait()
-
-        async def send(message: Any) -> None:
-            if message.get("body"):
-                heard.append(message["body"])
-
-        lines = [(key.encode(), value.encode()) for key, value in headers.items()]
-        path = {"path": "/invocations", "raw_path": b"/invocations"}
-        await app({"type": "http", "method": "POST", "headers": lines, **path}, receive, send)
-
     async def scenario() -> list[list[bytes]]:
-        heard: list[list[bytes]] = [[], [], []]
         plain = {"content-type": "application/json"}
-        await asyncio.gather(
-            ask({"inputs": ["a"]}, EVENTS, heard[0]),
-            ask({"inputs": ["b"]}, EVENTS, heard[1]),
-            ask({"inputs": [0]}, plain, heard[2]),
-        )
-        return heard
+        clients = [Client({"inputs": ["a"]}), Client({"inputs": ["b"]}), Client({"inputs": [0]})]
+        ways = (EVENTS, EVENTS, plain)
+        await asyncio.gather(*(client.ask(app, headers) for client, headers in zip(clients, ways, strict=True)))
+        return [client.heard for client in clients]
 
     first, second, plain = asyncio.run(scenario())
     assert first == [b'data: "a"\n\n'] * 3 + [b"data: [DONE]\n\n"]
