@@ -18,8 +18,17 @@ from .. import serving
 REQUIRES_PYTHON = (3, 11)
 """The oldest version of Python that the runtime can be run by."""
 
-RUNTIME_REQUIREMENTS = ("httptools>=0.6.4", "numpy>=1.23.2", "orjson>=3.9", "pandas>=1.5.1", "uvloop>=0.19")
-"""What the runtime imports, from the oldest version on that has wheels for the oldest Python."""
+RUNTIME_REQUIREMENTS = (
+    "httptools>=0.6.4",
+    "numpy>=1.23.2",
+    "orjson>=3.9",
+    "pandas>=1.5.1",
+    "pyyaml>=6.0",
+    "uvloop>=0.19",
+)
+"""What the runtime imports, from the oldest version on that has wheels for the oldest Python.
+
+PyYAML reads an MLflow folder's description where MLflow, which would bring it, is not among its requirements."""
 
 _PACKAGE = Path(serving.__file__).parents[1]
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")

@@ -256,7 +256,8 @@ def _serving(folder: ServerFolder, state: ServerState) -> Observation:
             revision=state.revision,
             update_error=failed.error if given_up and failed is not None else None,
         )
-    replaced = any(worker.phase is not WorkerPhase.READY for worker in state.workers)
+    latest = folder.state() or state  # a worker that died of the question, or before it, is replaced by now
+    replaced = latest.workers != state.workers or any(worker.phase is not WorkerPhase.READY for worker in state.workers)
     kind = ServiceState.PENDING_STARTUP if found.loading or replaced else ServiceState.ERROR
     return Observation(kind, f"{url}/ping: {found.message}", revision=state.revision)
 

@@ -159,21 +159,20 @@ class ServerFolder:
 
         Raises DeploymentError while the server lives.
         """
-        if not self.path.exists():
-            return
-        if self.holder() is not None:
-            raise DeploymentError(f"The server in {self.path} still runs.")
-        logs = self.path / claims.LOG_FOLDER
-        written = (claims.LAUNCH_FILE, claims.STATE_FILE, _SERVICE_FILE)
-        ours = [self.path / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
-        # what a process was writing when it was killed
-        ours += [file for name in written for file in self.path.glob(f".{name}.*")]
-        ours += [*self.path.glob(f"{_TOKEN_FILE}-*"), *self.path.glob(f".{_TOKEN_FILE}-*")]
-        for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
-            file.unlink(missing_ok=True)
-        for folder in (logs, self.path):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        # under another name first: a start that was withdrawn and comes this late finds no folder to write to
+        doomed = self.path.with_name(f".{self.path.name}.removed")
+        if doomed.exists():  # whoever began this was killed
+            _empty(doomed)
+        if self.path.exists():
+            if self.holder() is not None:
+                raise DeploymentError(f"The server in {self.path} still runs.")
+            if doomed.exists():  # it holds something foreign, and the server was started again since
+                _empty(self.path)
+                return
+            self.path.rename(doomed)
+            _empty(doomed)
+        if doomed.exists():
+            doomed.rename(self.path)
 
     def _token_path(self, revision: int) -> Path:
         return self.path / f"{_TOKEN_FILE}-{revision}"
@@ -229,6 +228,21 @@ class ServerFolder:
             raise DeploymentError(
                 f"The server's process {pid} belongs to another user.", "Stop it as the user who deployed it."
             ) from error
+
+
+def _empty(folder: Path) -> None:
+    """Delete what a server and its owner write in a folder, and the folder when that was all."""
+    logs = folder / claims.LOG_FOLDER
+    written = (claims.LAUNCH_FILE, claims.STATE_FILE, _SERVICE_FILE)
+    ours = [folder / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
+    # what a process was writing when it was killed
+    ours += [file for name in written for file in folder.glob(f".{name}.*")]
+    ours += [*folder.glob(f"{_TOKEN_FILE}-*"), *folder.glob(f".{_TOKEN_FILE}-*")]
+    for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
+        file.unlink(missing_ok=True)
+    for each in (logs, folder):
+        if each.is_dir() and not any(each.iterdir()):
+            each.rmdir()
 
 
 def _with_token(launch: Launch) -> Launch:

@@ -30,7 +30,8 @@ class UpdatesInPlace(ABC):
         """Have the running server go over to the service's newest revision, and return at once.
 
         Where the platform has nobody to make the switch it waits until the new revision is ready, for
-        ``operation.remaining()`` at most, and checks the lease by ``operation.checkpoint()`` meanwhile. Re-entrant. ``do_check`` tells the revision that serves, and in ``update_error`` why an update was given up.
+        ``operation.remaining()`` at most, and checks the lease by ``operation.checkpoint()`` meanwhile.
+        Re-entrant. ``do_check`` tells the revision that serves, and in ``update_error`` why an update was given up.
         """
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, build_opener
 
@@ -81,7 +81,9 @@ def _fetch_http(uri: str, folder: Path) -> list[str]:
     try:
         with _opener(uri).open(uri, timeout=_TIMEOUT) as response, (folder / name).open("xb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
-    except URLError as error:  # an HTTPError, which has a status, too
+    except URLError as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the response as well
         raise FetchError(f"{_shown(uri)} could not be fetched: {error.reason}") from error
     return [name]
 

@@ -1,4 +1,4 @@
-"""An image's health check, ``python -P -m stackkit.serving.health_check``: 0 when the server beside it is ready, 1 if not.
+"""An image's health check, ``python -P -m stackkit.serving.health_check``: 0 when the server beside it is ready.
 
 It finds the server by the variables that say so to both. Standard library only.
 """

@@ -1,4 +1,4 @@
-"""What an engine says while it builds, recorded from real ones, and what is told of it."""
+"""What an engine says while it builds, most of it recorded from a real one, and what is told of it."""
 
 from __future__ import annotations
 

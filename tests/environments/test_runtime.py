@@ -29,8 +29,8 @@ def test_a_stackkit_that_the_model_asked_for_keeps_all_but_its_server(tmp_path: 
 
 
 def test_of_a_library_that_the_model_names_its_pin_wins() -> None:
-    left = runtime.requirements_beside(["UVICORN==0.20", "numpy [extra] >=1", "pandas-stubs"])
-    assert [runtime.normalized(line) for line in left] == ["httptools", "pandas", "uvloop"]
+    left = runtime.requirements_beside(["UVLOOP==0.20", "numpy [extra] >=1", "pandas-stubs"])
+    assert [runtime.normalized(line) for line in left] == ["httptools", "orjson", "pandas", "pyyaml"]
 
 
 def test_no_bytecode_is_part_of_it() -> None:

@@ -24,6 +24,7 @@ from stackkit.environments import sweeping
 from stackkit.errors import AlreadyExistsError, DeploymentError, InUseError, LeaseLostError, ModelError, NotFoundError
 from stackkit.local import folders
 from stackkit.local.folders import ServerFolder
+from stackkit.local.probes import Answer
 from stackkit.model_deployers import BaseModelDeployer, LocalModelDeployer, LocalServiceConfig, Service, ServiceState
 from stackkit.serving import claims
 from stackkit.stack import ComponentType
@@ -378,6 +379,33 @@ def test_a_hung_server_is_not_called_active(deployer: BaseModelDeployer, model: 
     assert "/ping" in seen.status.message
     worker.send_signal(signal.SIGCONT)
     wait_until(lambda: deployer.get_model_server(service).is_running)
+
+
+def test_a_worker_that_is_replaced_while_it_is_asked_makes_no_error(
+    deployer: BaseModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    (worker,) = supervisor_of(service).children()
+
+    def die_of_the_question(url: str) -> Answer:
+        before = claims.read_state(folder_of(service))
+        worker.kill()
+        wait_until(lambda: claims.read_state(folder_of(service)) != before)
+        return Answer(ready=False, loading=False, message="TimeoutError: timed out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("stackkit.local.deployer.answers", die_of_the_question)
+        assert deployer.get_model_server(service).status.state is ServiceState.PENDING_STARTUP
+    wait_until(lambda: deployer.get_model_server(service).is_running)
+
+
+def test_a_folder_is_removed_where_that_was_interrupted(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    service.stop()
+    folder = folder_of(service)
+    folder.rename(folder.with_name(f".{folder.name}.removed"))
+    service.delete()
+    assert not list(folder.parent.iterdir())
 
 
 def test_a_server_that_lost_its_row_is_found_and_adopted(
