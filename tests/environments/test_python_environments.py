@@ -55,8 +55,10 @@ def run(built: BuiltEnvironment, code: str) -> str:
 
 @pytest.mark.parametrize("manager", [EnvManager.UV, EnvManager.VIRTUALENV])
 def test_it_holds_what_was_asked_for_and_the_model_server(
-    spec: Callable[..., EnvironmentSpec], folder: Path, manager: EnvManager
+    spec: Callable[..., EnvironmentSpec], folder: Path, manager: EnvManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PIP_QUIET", "2")  # as a user may have set it: progress is shown all the same
+    monkeypatch.setenv("PIP_TARGET", str(folder / "elsewhere"))
     told: list[str] = []
     built = building.ensure(spec("answers==1.0", manager=manager), folder, progress=told.append)
     assert run(built, "import answers; print(answers.ANSWER)") == "1.0"

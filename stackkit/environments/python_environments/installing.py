@@ -16,7 +16,8 @@ from pathlib import Path
 from ...errors import DeploymentTimeoutError, ModelError
 from .reasons import reason
 
-_NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
+_OTHER_PLACES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+_SILENCERS = ("PIP_QUIET",)  # its progress is shown, and its reason when it fails
 _KEPT_LINES = 400
 _PROGRESS = re.compile(r"(Collecting|Downloading|Building|Installing|Preparing|Resolved|Prepared|Installed)\b.*")
 
@@ -58,12 +59,12 @@ def run(
 
 def install_environment() -> dict[str, str]:
     """The variables of an installer: this process's, with the settings of proxies, certificates, pip and uv among
-    them, without what would mix another environment into the new one, and without our own.
+    them, without what would mix another environment into the new one or silence the installer, and without our own.
     """
     passed = {
         name: value
         for name, value in os.environ.items()
-        if name not in _NOT_PASSED_ON and not name.startswith("STACKKIT_")
+        if name not in (*_OTHER_PLACES, *_SILENCERS) and not name.startswith("STACKKIT_")
     }
     return {**passed, "PYTHONUNBUFFERED": "1"}
 
