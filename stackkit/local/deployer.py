@@ -226,13 +226,13 @@ def _kept(service: Service) -> dict[str, object]:
 
 
 def _found(folder: ServerFolder) -> FoundServer | None:
-    kept, launch = folder.read_service(), folder.launch()
+    kept = folder.read_service()
     try:
-        if kept is None or launch is None:
+        if kept is None:
             return None
         source = ModelSource(**kept["source"])
         details = {"folder": str(folder.path), **environments.restored(kept)}
-        return FoundServer(str(uuid.UUID(kept["id"])), kept["config"], source, launch.revision, details)
+        return FoundServer(str(uuid.UUID(kept["id"])), kept["config"], source, int(kept["revision"]), details)
     except (KeyError, TypeError, ValueError):
         return None  # somebody else's file
 
@@ -256,7 +256,10 @@ def _serving(folder: ServerFolder, state: ServerState) -> Observation:
             revision=state.revision,
             update_error=failed.error if given_up and failed is not None else None,
         )
-    latest = folder.state() or state  # a worker that died of the question, or before it, is replaced by now
+    latest = folder.state() or state  # what it was doing when it did not answer
+    if latest.phase in (Phase.STOPPING, Phase.STOPPED):
+        return _STOPPING
+    # a worker that died of the question, or before it, is replaced by now
     replaced = latest.workers != state.workers or any(worker.phase is not WorkerPhase.READY for worker in state.workers)
     kind = ServiceState.PENDING_STARTUP if found.loading or replaced else ServiceState.ERROR
     return Observation(kind, f"{url}/ping: {found.message}", revision=state.revision)

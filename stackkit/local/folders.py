@@ -26,7 +26,7 @@ from ..settings import write_atomically
 
 _STOPPED = "stopped"
 _FENCE_FILE = "launch.lock"
-_SERVICE_FILE = "service.json"
+_SERVICE_FILE = "service"
 _TOKEN_FILE = "token"  # noqa: S105 - the file's name
 _FENCE_SECONDS = 10.0
 _KILL_AFTER_SECONDS = 15.0  # longer than a supervisor gives its workers to end
@@ -49,13 +49,23 @@ class ServerFolder:
             ) from error
 
     def write_service(self, service: Mapping[str, Any]) -> None:
-        """Keep what tells of the service beside its server, for the day on which the database does not."""
-        self._write_file(self.path / _SERVICE_FILE, json.dumps(service) + "\n")
+        """Keep what tells of a revision of the service beside its server, for the day on which the database does not.
+
+        A file for each revision: an update may be given up, and then the old one serves on. Raises DeploymentError.
+        """
+        path, serving = self._service_path(service["revision"]), self._serving_revision()
+        self._write_file(path, json.dumps(service) + "\n")
+        for file in self.path.glob(f"{_SERVICE_FILE}-*.json"):
+            if file != path and (serving is None or file != self._service_path(serving)):
+                file.unlink(missing_ok=True)
 
     def read_service(self) -> dict[str, Any] | None:
-        """What ``write_service`` kept; None where there is nothing of the kind."""
+        """What ``write_service`` kept of the revision that serves, or did last; None where there is nothing of it."""
+        revision = self._serving_revision()
+        if revision is None:
+            return None
         try:
-            kept = json.loads((self.path / _SERVICE_FILE).read_text(encoding="utf-8"))
+            kept = json.loads(self._service_path(revision).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return kept if isinstance(kept, dict) else None
@@ -174,6 +184,14 @@ class ServerFolder:
         if doomed.exists():
             doomed.rename(self.path)
 
+    def _serving_revision(self) -> int | None:
+        """The revision that serves, or did last; that which is to be started where none has yet."""
+        known = self.state() or self.launch()
+        return None if known is None else known.revision
+
+    def _service_path(self, revision: int) -> Path:
+        return self.path / f"{_SERVICE_FILE}-{revision}.json"
+
     def _token_path(self, revision: int) -> Path:
         return self.path / f"{_TOKEN_FILE}-{revision}"
 
@@ -233,11 +251,12 @@ class ServerFolder:
 def _empty(folder: Path) -> None:
     """Delete what a server and its owner write in a folder, and the folder when that was all."""
     logs = folder / claims.LOG_FOLDER
-    written = (claims.LAUNCH_FILE, claims.STATE_FILE, _SERVICE_FILE)
+    written = (claims.LAUNCH_FILE, claims.STATE_FILE)
     ours = [folder / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
     # what a process was writing when it was killed
     ours += [file for name in written for file in folder.glob(f".{name}.*")]
-    ours += [*folder.glob(f"{_TOKEN_FILE}-*"), *folder.glob(f".{_TOKEN_FILE}-*")]
+    ours += [file for name in (_TOKEN_FILE, _SERVICE_FILE) for file in folder.glob(f"{name}-*")]
+    ours += [file for name in (_TOKEN_FILE, _SERVICE_FILE) for file in folder.glob(f".{name}-*")]
     for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
         file.unlink(missing_ok=True)
     for each in (logs, folder):

@@ -288,12 +288,12 @@ class Supervisor:
         """Ask every worker to end. ``error`` is why, None for a wish."""
         self._error = error
         self._stopping = True
+        self._enter(Phase.STOPPING)  # before the port refuses anybody, who would take it for an error
         for slot in self._slots:
             slot.restart_at = None
             slot.listener.close()  # what nobody will accept any more must not wait in a backlog
             for worker in slot.workers():
                 worker.end(GRACE)
-        self._enter(Phase.STOPPING)
 
     def _end(self, error: str | None) -> ServerState:
         self._error = error

@@ -49,6 +49,9 @@ class PointsOfServers(Points):
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
             if (victim := self._victim(alive)) is not None:
                 victim.kill()
+                # a signal is on its way when it was sent: until it has come, the server lives and says so
+                while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.001)
 
 
 @pytest.mark.faults

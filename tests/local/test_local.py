@@ -428,6 +428,22 @@ def test_a_server_that_lost_its_row_is_found_and_adopted(
         deployer.adopt_model_server(service.uuid)
 
 
+def test_after_an_update_that_failed_what_is_kept_beside_a_server_is_of_the_revision_that_serves(
+    client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    served = client.servers.revisions(service.id)[0]["model_digest"]
+    (tmp_path / "model.py").write_text("raise RuntimeError('no weights here')", encoding="utf-8")
+    with pytest.raises(DeploymentError, match="no weights here"):
+        deployer.update_model_server(service, model_uri=model)
+    client.servers.sweep()
+    kept = [path.name for path in client.settings.models_folder.glob("[!.]*")]
+    assert kept == [served.removeprefix("sha256:")]
+    deployer.delete_model_server(service, forget=True)
+    adopted = deployer.adopt_model_server(service.uuid)
+    assert (adopted.is_running, adopted.revision, adopted.source.digest) == (True, 1, served)
+
+
 def test_a_deployer_with_servers_cannot_be_pointed_elsewhere_or_deleted(
     client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
 ) -> None:
