@@ -262,13 +262,9 @@ class Client:
     ) -> tuple[ResolvedModel, ChosenEnvironment, BuiltEnvironment | None]:
         """Keep a model's files for ``user``, and build the environment that it is run in."""
         from .environments import choosing, sweeping
-        from .environments.models import resolve
 
-        self.settings.ensure_home()
-        folder = self.settings.models_folder
-        with sweeping.holding(folder):
-            model = resolve(model_uri, models_folder=folder, progress=progress)
-            sweeping.note_user(model.digest, folder, user)
+        with self._resolved(model_uri, progress) as model:
+            sweeping.note_user(model.digest, self.settings.models_folder, user)
         chosen = choosing.choose(model.reference, model.format, env_manager)
         return model, chosen, chosen.build(self.settings.environments_folder, progress=progress)
 

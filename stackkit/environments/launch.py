@@ -22,8 +22,7 @@ def serve_command(reference: str, options: Mapping[str, str | int | float | None
     ``reference`` is ``ResolvedModel.reference``. ``options`` are those of ``python -m stackkit.serving``, by the names
     of their fields in ``stackkit.serving.claims.Launch``; one that is None is left to the server.
     """
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    return [*_server(None), reference, *given]
+    return [*_server(None), reference, *_given(options)]
 
 
 def predict_command(
@@ -39,8 +38,7 @@ def predict_command(
     ``params`` are the model's; ``options`` are those of ``python -m stackkit.serving.batch``, of which one that is
     None is left to it. ``python`` is the interpreter that runs the model (None: this one).
     """
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    given += [f"--param={name}={value}" for name, value in params.items()]
+    given = [*_given(options), *(f"--param={name}={value}" for name, value in params.items())]
     return [*_server(python, "stackkit.serving.batch"), reference, f"--input={source}", f"--output={target}", *given]
 
 
@@ -81,3 +79,7 @@ def check_gpus(gpus: Sequence[str], environment: Mapping[str, str]) -> None:
 
 def _server(python: str | None, module: str = "stackkit.serving") -> list[str]:
     return [python or sys.executable, "-P", "-m", module]
+
+
+def _given(options: Mapping[str, str | int | float | None]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]

@@ -253,10 +253,10 @@ def _empty(folder: Path) -> None:
     logs = folder / claims.LOG_FOLDER
     written = (claims.LAUNCH_FILE, claims.STATE_FILE)
     ours = [folder / name for name in (*written, claims.LOCK_FILE, _FENCE_FILE)]
+    ours += [*folder.glob(f"{_TOKEN_FILE}-*"), *folder.glob(f"{_SERVICE_FILE}-*")]
     # what a process was writing when it was killed
-    ours += [file for name in written for file in folder.glob(f".{name}.*")]
-    ours += [file for name in (_TOKEN_FILE, _SERVICE_FILE) for file in folder.glob(f"{name}-*")]
-    ours += [file for name in (_TOKEN_FILE, _SERVICE_FILE) for file in folder.glob(f".{name}-*")]
+    patterns = (*(f".{name}.*" for name in written), f".{_TOKEN_FILE}-*", f".{_SERVICE_FILE}-*")
+    ours += [file for pattern in patterns for file in folder.glob(pattern)]
     for file in (*logs.glob(f"{claims.LOG_FILE}*"), *ours):
         file.unlink(missing_ok=True)
     for each in (logs, folder):

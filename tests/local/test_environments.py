@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from stackkit import Client
 from stackkit.errors import InvalidConfigError, ModelError
 from stackkit.model_deployers import BaseModelDeployer, LocalServiceConfig, Service, ServiceState
 from stackkit.serving import claims
-from stackkit.stack import ComponentType
 
 MODEL = """
 import answers
@@ -29,14 +28,6 @@ def device(data):
 """
 
 AsksFor = Callable[..., Path]
-
-
-@pytest.fixture
-def deployer(client: Client) -> Iterator[BaseModelDeployer]:
-    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
-    yield client.model_deployer("local")
-    for service in list(client.servers.find(refresh=False)):
-        service.delete()
 
 
 @pytest.fixture

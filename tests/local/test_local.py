@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,6 @@ import os
 def predict(data):
     return [os.environ.get("ANSWER", "{answer}") for row in data]
 """
-
-
-@pytest.fixture
-def deployer(client: Client) -> Iterator[BaseModelDeployer]:
-    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
-    yield client.model_deployer("local")
-    for service in list(client.servers.find(refresh=False)):
-        service.delete()
 
 
 @pytest.fixture

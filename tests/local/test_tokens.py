@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,17 +9,8 @@ import requests
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer
-from stackkit.stack import ComponentType
 
 MODEL = "def predict(data):\n    return ['{answer}'] * len(data)\n"
-
-
-@pytest.fixture
-def deployer(client: Client) -> Iterator[BaseModelDeployer]:
-    client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {})
-    yield client.model_deployer("local")
-    for service in list(client.servers.find(refresh=False)):
-        service.delete()
 
 
 @pytest.fixture
