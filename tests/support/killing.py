@@ -22,7 +22,7 @@ from stackkit import Client
 from stackkit.environments import sweeping
 from stackkit.errors import LeaseLostError, StackkitError
 from stackkit.local.folders import ServerFolder
-from stackkit.model_deployers import BaseModelDeployer, ServiceState
+from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.serving import claims
 from stackkit.settings import Settings
 from stackkit.store import Database
@@ -99,19 +99,26 @@ def servers_alive(home: Path) -> list[psutil.Process]:
 _ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
 
 
+def settled(client: Client) -> dict[str, Service]:
+    """What the table says of each service by its UUID, once nothing is on its way up or down.
+
+    What a killed process had begun may be so for a while. Raises AssertionError after half a minute.
+    """
+    deadline = time.monotonic() + 30
+    while True:
+        services = {service.id: service for service in client.servers.find()}
+        if not any(service.status.state in _ON_THE_WAY for service in services.values()):
+            return services
+        assert time.monotonic() < deadline, f"still on the way: {services}"
+        time.sleep(0.05)
+
+
 def truth(client: Client, home: Path) -> None:
     """Compare what the table says after one look, and one sweep, with what is on this machine.
 
     Raises AssertionError for a server or a kept model that no row names, and for a row that says other than what is.
     """
-    deadline = time.monotonic() + 30
-    while True:
-        services = {service.id: service for service in client.servers.find()}
-        # what a killed process had begun may still be on its way up or down
-        if not any(service.status.state in _ON_THE_WAY for service in services.values()):
-            break
-        assert time.monotonic() < deadline, f"still on the way: {services}"
-        time.sleep(0.05)
+    services = settled(client)
     folders = {path.name: ServerFolder(path) for path in (home / "services").glob("*")}
     alive = {name for name, folder in folders.items() if folder.holder() is not None}
     assert alive <= set(services), f"servers that no row names: {alive - set(services)}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
 from killed import OPERATIONS, Operations
+from killing import settled
 from stackkit_docker import containers
 from stackkit_docker.containers import LABEL_SERVICE
 from stackkit_docker.deployer import DockerModelDeployer
@@ -23,7 +23,6 @@ from stackkit.model_deployers import ServiceState
 pytestmark = [pytest.mark.docker, pytest.mark.faults]
 
 _HERE = Path(__file__).parent
-_ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -76,13 +75,7 @@ def truth(client: Client, engine: DockerClient, name: str) -> None:
 
     Raises AssertionError for a server that no row names, and for a row that says other than what is.
     """
-    deadline = time.monotonic() + 30
-    while True:
-        services = {service.id: service for service in client.servers.find()}
-        if not any(service.status.state in _ON_THE_WAY for service in services.values()):
-            break
-        assert time.monotonic() < deadline, f"still on the way: {services}"
-        time.sleep(0.05)
+    services = settled(client)
     ours = [each for each in containers.find(engine) if each.kept["config"]["model_name"] == name]
     alive = {each.service_id for each in ours if each.is_alive}
     serving = {each.service_id: each for each in ours if each.is_serving}
