@@ -1,170 +1,265 @@
-"""A process is killed in the middle: what do stackkit's list and ZenML 0.98's say then, and what really runs?
+"""A process is killed: what does the list of stackkit, and that of ZenML 0.98, say then, and what really runs?
 
     python benchmarks/kills.py
-    python benchmarks/kills.py --zenml zenml-venv/bin/zenml
+    python benchmarks/kills.py --stackkit .venv/bin/stackkit --zenml zenml-venv/bin/zenml
 
-Killed are the deploying process, before and after the server's own process is there, and the server after the deploy;
-and once nothing is, but somebody lists the servers while one is being deployed. Then the list is asked, and the same
-is deployed again. What runs is counted by looking at this machine's processes. stackkit's servers are local ones,
-ZenML's those of ``zenml_flavor``. Without the program ZenML it makes an environment for that.
+stackkit's local deployer and ZenML's MLflow deployer deploy the same scikit-learn model, a folder that MLflow has
+saved. Killed (SIGKILL) are the deploying process, before and after the server's own is there, and the server after the
+deploy: the process that keeps it, the one that answers, or all of them; once nothing is, but somebody lists the servers
+while one is being deployed. Then the list is asked, and the same is deployed again.
+
+What runs is found by looking at this machine's processes and their ports. Found wrong is each server that no row of the
+list names as running, and each row that says so of none. Without the two programs it makes an environment for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from cli import MODEL, Program, install, prepare_stackkit, prepare_zenml
+from cli import Program, environment, install, prepare_stackkit
 from measuring import print_table
 
+HERE = Path(__file__).resolve().parent
+SIDES = HERE / "kills_peers"
+# what `zenml integration requirements mlflow` prints, and the model's library
+ZENML = ("zenml[local]==0.98.0", "mlflow>=2.1.1,<4", "python-rapidjson<1.15", "numpy<3.0", "pandas>=2.0.0")
+SAVE = """
+import mlflow.sklearn
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+model = LogisticRegression(max_iter=1000).fit(*load_iris(return_X_y=True))
+mlflow.sklearn.save_model(model, {folder!r}, serialization_format="pickle")
+"""
+LONGEST = 180.0
+
+# what is killed, and which of each server's processes that is once it answers, the one that keeps it first
+NONE, KEEPER, WORKER, ALL = slice(0), slice(1), slice(-1, None), slice(None)
 MOMENTS = {
-    "before": "the deploying process, before the server's is there",
-    "after": "the deploying process, when the server's is there",
-    "server": "the server, after the deploy",
-    "list": "nothing, but somebody lists while it is deployed",
+    "before": ("the deploying process, before the server's is there", NONE),
+    "after": ("the deploying process, when the server's is there", NONE),
+    "keeper": ("the process that keeps the server", KEEPER),
+    "worker": ("the process that answers", WORKER),
+    "server": ("all processes of the server", ALL),
+    "list": ("nothing, but somebody lists while it is deployed", NONE),
 }
 
-STACKKIT = """
-import os, signal, subprocess, sys
-from stackkit.model_deployers import LocalModelDeployer
-deployer = LocalModelDeployer.get_active_model_deployer()
-start = deployer.do_start
 
-def broken_start(operation):
-    if sys.argv[1] == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    start(operation)
-    if sys.argv[1] == "after":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if sys.argv[1] == "list":
-        listing = [sys.executable, "-c", sys.argv[3], sys.argv[2]]
-        subprocess.run(listing, check=True, stdout=subprocess.DEVNULL)
+@dataclass(frozen=True)
+class Look:
+    """What the list says of a pipeline's servers, how many run, and how many of either do not fit the other."""
 
-deployer.do_start = broken_start
-deployer.deploy_model(model_name="tiny", pipeline_name=sys.argv[2], model_uri="model.py:predict")
-"""
-
-STACKKIT_LIST = """
-import json, sys
-from stackkit import Client
-print(json.dumps([service.status.state.value for service in Client().servers.find(pipeline_name=sys.argv[1])]))
-"""
-
-ZENML = """
-import sys, tiny_flavor
-tiny_flavor.deploy_broken(*sys.argv[1:])
-"""
-
-ZENML_LIST = """
-import json, sys, tiny_flavor
-print(json.dumps(tiny_flavor.states(sys.argv[1])))
-"""
+    says: str
+    running: int
+    wrong: int
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A program with the code that deploys and is killed, the code that lists, and what its servers are known by."""
+    """A program with its side of the benchmark, and the model that it deploys."""
 
     name: str
     program: Program
-    deploying: str
-    listing: str
-    known_by: str
+    side: Path
+    model: Path
 
     def deploy(self, pipeline: str, moment: str) -> str:
-        """Deploy, and be killed at that moment; returns how it ended."""
-        done = self._python(self.deploying, moment, pipeline, self.listing)
+        """Deploy, with what happens at that moment; returns how it ended."""
+        done = self._run("deploy", pipeline, str(self.model), moment)
         if done.returncode == -signal.SIGKILL:
             return "killed"
-        return "deployed" if done.returncode == 0 else f"failed: {done.stderr.strip().splitlines()[-1][:60]}"
+        return "deployed" if done.returncode == 0 else f"failed: {last_line(done.stderr)}"
 
-    def list(self, pipeline: str) -> str:
-        """What the list says of a pipeline: the states of its servers."""
-        done = self._python(self.listing, pipeline)
+    def look(self, pipeline: str) -> Look:
+        """Ask the list, and compare it with what runs."""
+        self.settle()
+        done = self._run("list", pipeline)
+        running = {port for family in self.families() for port in ports_of(family)}
         if done.returncode != 0:
-            return f"fails: {done.stderr.strip().splitlines()[-1][:60]}"
-        return ", ".join(json.loads(done.stdout.splitlines()[-1])) or "nothing"
+            return Look(f"failed: {last_line(done.stderr)}", len(running), len(running))
+        rows = json.loads(done.stdout.splitlines()[-1])
+        named = [port for state, port in rows if state not in ("inactive", "error")]
+        # as often as a port is named: two rows that name one server are one too many
+        wrong = Counter(named) - Counter(running), Counter(running) - Counter(named)
+        says = ", ".join(state for state, _ in rows) or "nothing"
+        return Look(says, len(running), sum(each.total() for each in wrong))
 
-    def servers(self) -> list[psutil.Process]:
-        """The servers that really run."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            command = " ".join(process.info["cmdline"] or ())
-            alive = process.info["status"] != psutil.STATUS_ZOMBIE
-            if alive and self.known_by in command and str(self.program.folder) in command:
-                found.append(process)
-        return found
+    def families(self) -> list[list[psutil.Process]]:
+        """The processes that run for this contestant, each that has no parent among them followed by its children."""
+        found = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # it has ended, or is somebody else's
+                if process.environ().get("HOME") == str(self.program.folder):
+                    found[process.pid] = process
+        families = []
+        for process in found.values():
+            with contextlib.suppress(psutil.Error):
+                if process.ppid() not in found:
+                    families.append([process, *process.children(recursive=True)])
+        return families
 
-    def kill_servers(self) -> None:
-        for process in self.servers():
-            process.kill()
-            process.wait(10)
+    def settle(self) -> None:
+        """Wait until all that runs answers, and stays so for half a second. Exits when it does not come to that."""
+        deadline = time.monotonic() + LONGEST
+        before = None
+        while True:
+            families = self.families()
+            answering = all(any(answers(port) for port in ports_of(family)) for family in families)
+            if answering and families == before:
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{self.name}: after {LONGEST:g} seconds there are processes that do not answer")
+            before = families
+            time.sleep(0.5)
 
-    def _python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def kill(self, victims: slice) -> None:
+        """Kill some of each server's processes."""
+        killed = [process for family in self.families() for process in family[victims]]
+        for process in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended with another
+                process.kill()
+        psutil.wait_procs(killed, timeout=10)
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.program.python, "-c", code, *arguments],
+            [self.program.python, self.side, *arguments],
             env=self.program.environment,
             cwd=self.program.folder,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            timeout=LONGEST,
             check=False,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zenml", type=Path, help="the zenml program")
+    parser.add_argument("--stackkit", type=Path, help="the stackkit program, with mlflow and scikit-learn beside it")
+    parser.add_argument("--zenml", type=Path, help="the zenml program, with what its MLflow integration asks for")
+    parser.add_argument("--environments", type=Path, help="keep the environments made here, and use those that are")
+    parser.add_argument("--moments", nargs="+", choices=MOMENTS, default=list(MOMENTS), help="all of them, if not said")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # as Ctrl-C does: what runs by then is ended
     rows: list[Sequence[object]] = []
-    with tempfile.TemporaryDirectory(prefix="stackkit-benchmark-") as scratch:
-        installed = chosen.zenml or install(Path(scratch) / "zenml-venv", "zenml", "zenml[local]==0.98.0")
-        both = contestants(Path(scratch), installed.absolute())
-        for moment in MOMENTS:
+    wrong: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="stackkit-benchmark-") as folder:
+        scratch = Path(folder)
+        environments = (chosen.environments or scratch / "environments").absolute()
+        stackkit = chosen.stackkit or install(
+            environments / "stackkit-mlflow", "stackkit", "--editable", f"{HERE.parent}[mlflow,sklearn]"
+        )
+        zenml = chosen.zenml or install(environments / "zenml-mlflow", "zenml", *ZENML, "scikit-learn")
+        both = contestants(scratch, stackkit.absolute(), zenml.absolute())
+        for moment in chosen.moments:
+            what, victims = MOMENTS[moment]
             for contestant in both:
+                print(f"{contestant.name}: {moment}", file=sys.stderr)
                 try:
-                    rows.append(look(contestant, moment))
+                    row, found = break_and_look(contestant, moment, victims)
                 finally:
-                    contestant.kill_servers()
+                    contestant.kill(ALL)
+                rows.append((what if contestant is both[0] else "", contestant.name, *row))
+                wrong[contestant.name] += found
     print_table(
-        ("killed", "program", "the deploy", "the list then says", "running", "deployed again, it says", "running"), rows
+        (
+            "killed",
+            "program",
+            "the deploy",
+            "the list then says",
+            "running",
+            "deployed again, it says",
+            "running",
+            "found wrong",
+        ),
+        rows,
     )
+    print("Found wrong:", ", ".join(f"{contestant.name} {wrong[contestant.name]}" for contestant in both))
 
 
-def contestants(folder: Path, zenml: Path) -> list[Contestant]:
-    """Both programs, each with nothing in its table."""
-    ours = prepare_stackkit(Path(sys.executable).with_name("stackkit"), folder)
-    theirs = prepare_zenml(zenml, folder)
-    (ours.folder / "model.py").write_text(MODEL, encoding="utf-8")
+def contestants(scratch: Path, stackkit: Path, zenml: Path) -> list[Contestant]:
+    """Both programs, each with nothing in its table, and the model saved by MLflow."""
+    ours, theirs = prepare_stackkit(stackkit, scratch), prepare_zenml(zenml, scratch)
+    model = scratch / "iris"
+    theirs.call(SAVE.format(folder=str(model)))
     return [
-        Contestant("stackkit", ours, STACKKIT, STACKKIT_LIST, "--claim"),
-        Contestant("ZenML", theirs, ZENML, ZENML_LIST, "local_daemon_entrypoint"),
+        Contestant("stackkit", ours, SIDES / "stackkit_local.py", model),
+        Contestant("ZenML", theirs, SIDES / "zenml_mlflow.py", model),
     ]
 
 
-def look(contestant: Contestant, moment: str) -> list[object]:
-    """Break a deploy at that moment, look, and deploy again; a row of the table."""
+def prepare_zenml(path: Path, scratch: Path) -> Program:
+    """A repository with the stack that its MLflow deployer asks for, as its documentation makes one."""
+    folder = scratch / "zenml"
+    folder.mkdir()
+    variables = environment(
+        HOME=str(folder),
+        ZENML_ANALYTICS_OPT_IN="false",
+        ZENML_CONFIG_PATH=str(folder / "config"),
+        ZENML_LOCAL_STORES_PATH=str(folder / "stores"),
+    )
+    # MLflow finds its server's program there, as in an environment that was activated
+    variables["PATH"] = f"{path.parent}{os.pathsep}{variables['PATH']}"
+    program = Program(path, folder, variables)
+    program.run("init")
+    program.run("experiment-tracker", "register", "mlflow", "--flavor=mlflow")
+    program.run("model-deployer", "register", "mlflow", "--flavor=mlflow")
+    program.run("stack", "register", "kills", "-a", "default", "-o", "default", "-e", "mlflow", "-d", "mlflow", "--set")
+    return program
+
+
+def break_and_look(contestant: Contestant, moment: str, victims: slice) -> tuple[list[object], int]:
+    """Deploy with what happens at that moment, look, deploy again and look: what is seen, and how much of it is wrong.
+
+    What is seen are the outcome of the deploy, what the list says and how many servers run, and those two once more.
+    """
     pipeline = f"killed-{moment}"
     outcome = contestant.deploy(pipeline, moment)
-    if moment == "server":
-        contestant.kill_servers()
-    row: list[object] = [
-        MOMENTS[moment],
-        contestant.name,
-        outcome,
-        contestant.list(pipeline),
-        len(contestant.servers()),
-    ]
+    contestant.settle()
+    contestant.kill(victims)
+    first = contestant.look(pipeline)
     again = contestant.deploy(pipeline, "never")
-    said = contestant.list(pipeline)
-    return [*row, said if again == "deployed" else f"{again}; {said}", len(contestant.servers())]
+    second = contestant.look(pipeline)
+    says = second.says if again == "deployed" else f"{again}; {second.says}"
+    wrong = first.wrong + second.wrong
+    return [outcome, first.says, first.running, says, second.running, wrong], wrong
+
+
+def ports_of(family: Sequence[psutil.Process]) -> set[int]:
+    """The ports at which any of these processes listens."""
+    ports = set()
+    for process in family:
+        with contextlib.suppress(psutil.Error):  # it has ended
+            ports |= {each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    return ports
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1][:60] if text.strip() else ""
 
 
 if __name__ == "__main__":

@@ -109,14 +109,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def watching(interval: float) -> Iterator[None]:
-    """A watcher in a process of its own."""
-    with subprocess.Popen(
-        [*WATCH, f"--interval={interval}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as it:
+    """A watcher in a process of its own, from when it says that it watches."""
+    command = [*WATCH, f"--interval={interval}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as watcher:
+        assert watcher.stderr is not None
         try:
+            watcher.stderr.readline()
             yield
         finally:
-            it.terminate()
+            watcher.terminate()
 
 
 if __name__ == "__main__":

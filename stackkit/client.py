@@ -14,18 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FlavorError, InvalidConfigError
 from .settings import Settings
-from .stack import (
-    ComponentRecord,
-    ComponentStore,
-    ComponentType,
-    FlavorRegistry,
-    SecretStore,
-    Stack,
-    StackComponent,
-    StackStore,
-)
-from .store import Database, default_database
 
+# what opens no database, such as serving in the foreground, need not wait for what does
 if TYPE_CHECKING:
     from pathlib import Path
     from threading import Event
@@ -38,6 +28,17 @@ if TYPE_CHECKING:
     from .local.environments import ModelEnvironments
     from .model_deployers import BaseModelDeployer, ModelServers
     from .pipelines.runs import PipelineRun, RunStore
+    from .stack import (
+        ComponentRecord,
+        ComponentStore,
+        ComponentType,
+        FlavorRegistry,
+        SecretStore,
+        Stack,
+        StackComponent,
+        StackStore,
+    )
+    from .store import Database
 
 
 class Client:
@@ -47,26 +48,37 @@ class Client:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.database = default_database() if settings is None else Database(settings)
+        self.settings = Settings.load() if settings is None else settings
+        self._shares_database = settings is None
 
-    @property
-    def settings(self) -> Settings:
-        return self.database.settings
+    @cached_property
+    def database(self) -> Database:
+        from .store import Database, default_database
+
+        return default_database(self.settings) if self._shares_database else Database(self.settings)
 
     @cached_property
     def components(self) -> ComponentStore:
+        from .stack import ComponentStore
+
         return ComponentStore(self.database)
 
     @cached_property
     def flavors(self) -> FlavorRegistry:
+        from .stack import FlavorRegistry
+
         return FlavorRegistry(self.database)
 
     @cached_property
     def secrets(self) -> SecretStore:
+        from .stack import SecretStore
+
         return SecretStore(self.database)
 
     @cached_property
     def stacks(self) -> StackStore:
+        from .stack import StackStore
+
         return StackStore(self.database)
 
     @cached_property
@@ -100,6 +112,8 @@ class Client:
 
         Raises NotFoundError for an unknown flavor, InvalidConfigError for wrong attributes, AlreadyExistsError.
         """
+        from .stack import ComponentType
+
         loaded = self.flavors.get(component_type, flavor)
         record = self.components.register(component_type, name, loaded, attributes)
         if component_type is ComponentType.MODEL_DEPLOYER:
@@ -124,6 +138,7 @@ class Client:
     def model_deployer(self, name: str | None = None) -> BaseModelDeployer:
         """A model deployer by name; without a name that of the active stack. Raises NotFoundError."""
         from .model_deployers import BaseModelDeployer
+        from .stack import ComponentType
 
         loaded = self.load_component(ComponentType.MODEL_DEPLOYER, name)
         if not isinstance(loaded, BaseModelDeployer):

@@ -8,10 +8,6 @@ standard library. It is imported by ZenML's environment alone: as a flavor, insi
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,29 +139,3 @@ def delete_all() -> None:
     while services := deployer.find_model_server():
         for service in services:
             deployer.delete_model_server(service.uuid, timeout=60, force=True)
-
-
-def deploy_broken(moment: str, pipeline: str, listing: str) -> None:
-    """Deploy one server; this process is killed before or after its daemon is there, or somebody lists meanwhile."""
-    perform = TinyModelDeployer.perform_deploy_model
-
-    def broken(self: TinyModelDeployer, id: UUID, config: ServiceConfig, timeout: int = 60) -> BaseService:  # noqa: A002
-        if moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        service = perform(self, id, config, timeout)
-        if moment == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if moment == "list":
-            subprocess.run([sys.executable, "-c", listing, pipeline], check=True, stdout=subprocess.DEVNULL)
-        return service
-
-    TinyModelDeployer.perform_deploy_model = broken  # type: ignore[method-assign]
-    deployer = Client().active_stack.model_deployer
-    config = TinyServiceConfig(model_name="tiny", pipeline_name=pipeline, pipeline_step_name="deployer")
-    deployer.deploy_model(config, TinyService.SERVICE_TYPE, continuous_deployment_mode=True, timeout=60)
-
-
-def states(pipeline: str) -> list[str]:
-    """What the list shows of a pipeline: the state of each of its servers."""
-    found = Client().active_stack.model_deployer.find_model_server(pipeline_name=pipeline)
-    return [service.status.state.value for service in found]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class AttributeCommand(click.Command):
     """A command that takes every unknown option, ``--key=value`` or ``--key value``, as an attribute.
 
-    Its function is given them as ``attributes``: texts by name, the dashes of a name turned into underscores.
+    Its function is given them as ``attributes``: texts by name, the dashes of a name turned into underscores, and
+    None for an option that stands alone.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -29,11 +30,11 @@ class AttributeCommand(click.Command):
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[--ATTRIBUTE=VALUE]..."]
 
-    def _split(self, ctx: click.Context, args: list[str]) -> tuple[list[str], dict[str, str]]:
+    def _split(self, ctx: click.Context, args: list[str]) -> tuple[list[str], dict[str, str | None]]:
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         known = {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
         rest: list[str] = []
-        attributes: dict[str, str] = {}
+        attributes: dict[str, str | None] = {}
         words = deque(args)
         while words:
             word = words.popleft()
@@ -46,11 +47,10 @@ class AttributeCommand(click.Command):
                 if name in known and not has_value and not known[name].is_flag and words:
                     rest.append(words.popleft())
                 continue
-            if not has_value:
-                if not words or words[0].startswith("--"):
-                    raise click.UsageError(f"The attribute {name} needs a value: {name}=VALUE.", ctx)
+            alone = not has_value and (not words or words[0].startswith("--"))
+            if not has_value and not alone:
                 value = words.popleft()
-            attributes[_field(name.removeprefix("--"))] = value
+            attributes[_field(name.removeprefix("--"))] = None if alone else value
         return rest, attributes
 
 
@@ -68,17 +68,21 @@ def key_values(ctx: click.Context, parameter: click.Parameter, given: Iterable[s
     return found
 
 
-def typed(model: type[BaseModel], texts: Mapping[str, str], current: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read texts of the command line as values for the fields of ``model``.
+def typed(
+    model: type[BaseModel], texts: Mapping[str, str | None], current: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read texts of the command line as values for the fields of ``model``; None turns on a field that is a switch.
 
     ``field.key`` fills one key of a nested field, whose other keys stay as they are in ``current``.
+    Raises UsageError for another field that has no text.
     """
     from ..stack.configs import parse_text
 
     values: dict[str, Any] = {}
     nested: dict[str, dict[str, str]] = {}
-    for name, text in texts.items():
+    for name, given in texts.items():
         field, dot, key = name.partition(".")
+        text = given if given is not None else _switched_on(model, name)
         if dot:
             nested.setdefault(field, {})[key] = text
         else:
@@ -89,6 +93,15 @@ def typed(model: type[BaseModel], texts: Mapping[str, str], current: Mapping[str
         base = values.get(field, (current or {}).get(field)) or {}
         values[field] = {**base, **filled} if isinstance(base, dict) else base
     return values
+
+
+def _switched_on(model: type[BaseModel], name: str) -> str:
+    """What an option that stands alone means."""
+    info = model.model_fields.get(name)
+    is_unknown = info is None and "." not in name  # which is told with what there is
+    if not is_unknown and (info is None or info.annotation is not bool):
+        raise click.UsageError(f"The attribute --{name} needs a value: --{name}=VALUE.")
+    return "true"
 
 
 def _nested_model(model: type[BaseModel], field: str) -> type[BaseModel] | None:

@@ -40,7 +40,7 @@ class RegisterCommand(AttributeCommand):
 @click.argument("name")
 @click.option("-f", "--flavor", required=True, is_eager=True, help="The flavor that implements it.")
 @click.pass_obj
-def register(kind: str, name: str, flavor: str, attributes: dict[str, str]) -> None:
+def register(kind: str, name: str, flavor: str, attributes: dict[str, str | None]) -> None:
     """Register a component under a name.
 
     Each further option is an attribute of the flavor; --flavor FLAVOR --help lists them. A secret one is kept
@@ -93,7 +93,7 @@ def get(kind: str) -> None:
 @click.command("update", cls=AttributeCommand)
 @click.argument("name")
 @click.pass_obj
-def update(kind: str, name: str, attributes: dict[str, str]) -> None:
+def update(kind: str, name: str, attributes: dict[str, str | None]) -> None:
     """Change attributes of a component: --key=value.
 
     An empty value (--key=) puts an attribute back to its default.
@@ -103,7 +103,7 @@ def update(kind: str, name: str, attributes: dict[str, str]) -> None:
     client, component_type = _open(kind)
     record = client.get_component(component_type, name)
     config_class = client.flavors.get(component_type, record.flavor).config_class
-    given = {field: text for field, text in attributes.items() if text or "." in field}
+    given = {field: text for field, text in attributes.items() if text != "" or "." in field}
     changes: dict[str, Any] = {field: None for field in attributes if field not in given}
     client.update_component(component_type, name, {**changes, **typed(config_class, given, record.config)})
     note(f"Updated the {component_type.label} {record.name!r}.")

@@ -12,10 +12,8 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0),
-    default=300,
-    show_default=True,
     metavar="SECONDS",
-    help="How long to wait.",
+    help="How long to wait.  [default: the flavor's]",
 )
 
 

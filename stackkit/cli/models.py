@@ -38,6 +38,7 @@ FIELDS = (
     "flavor",
     "platform",
     "revision",
+    "canary",
     "created",
     "updated",
     "config",
@@ -61,6 +62,14 @@ _MARKS = {
 
 _LAZY = {
     "update": ("stackkit.cli.revisions:update", "Give a server a new revision: what is not named stays as it is."),
+    "promote": (
+        "stackkit.cli.revisions:promote",
+        "Have a server's canary serve alone, in the place of the revision beside it.",
+    ),
+    "abort": (
+        "stackkit.cli.revisions:abort",
+        "Remove a server's canary, so that the revision beside it serves alone again.",
+    ),
     "rollback": (
         "stackkit.cli.revisions:rollback",
         "Have an earlier revision serve again, configuration and bytes, as a new one.",
@@ -69,6 +78,16 @@ _LAZY = {
         "stackkit.cli.revisions:history",
         "Show what happened to a server, by its whole UUID also when it is gone.",
     ),
+    "manifest": (
+        "stackkit.cli.manifests:manifest",
+        "Print what a server is made of, in YAML, as the platform's own tool takes it.",
+    ),
+    "port-forward": ("stackkit.cli.forwarding:port_forward", "Open a local port that leads to a server, until Ctrl-C."),
+    "transform": (
+        "stackkit.cli.transforms:transform",
+        "Run a model over data in the platform's storage, and print the job's name.",
+    ),
+    "transforms": ("stackkit.cli.transforms:transforms", "See, await and stop batch transforms."),
     "adopt": (
         "stackkit.cli.upkeep:adopt",
         "Give a server that runs and lost its row that row back; without UUID, list such servers.",
@@ -148,10 +167,17 @@ def list_models(
     help="A field of the flavor's services (see: flavor describe); env.NAME=VALUE for one key of a nested one.",
 )
 @click.option("--replace", is_flag=True, help="Replace what is served under the same name with another configuration.")
+@click.option("--dry-run", is_flag=True, help="Make nothing, and print the manifest of what would be made.")
 @timeout_option
 @output_option
 def deploy(
-    deployer: str | None, config: Mapping[str, str], replace: bool, timeout: float, output: str, **named: str | None
+    deployer: str | None,
+    config: Mapping[str, str],
+    replace: bool,
+    dry_run: bool,
+    timeout: float | None,
+    output: str,
+    **named: str | None,
 ) -> None:
     """Deploy a model, and wait until its server answers.
 
@@ -167,6 +193,11 @@ def deploy(
     target = Client().model_deployer(deployer)
     fields = {**given, **typed(target.service_config_class, config)}
     checked = parse(target.service_config_class, fields, f"a {target.record.flavor} service")
+    if dry_run:
+        with waiting(f"looking at {checked.display_name}") as progress:
+            manifest = target.dry_run(checked, progress=progress)
+        click.echo(manifest, nl=not manifest.endswith("\n"))
+        return
     with waiting(f"deploying {checked.display_name}") as progress:
         service = target.deploy_model(checked, replace=replace, timeout=timeout, progress=progress)
     note(f"Deployed {service.name!r}: {service.prediction_url or service.status.state.value}")
@@ -210,7 +241,7 @@ def get_url(uuid: str) -> None:
 @click.argument("uuid")
 @timeout_option
 @output_option
-def start(uuid: str, timeout: float, output: str) -> None:
+def start(uuid: str, timeout: float | None, output: str) -> None:
     """Start a server, and wait until it answers."""
     service = find(uuid)
     with waiting(f"starting {service.name}") as progress:
@@ -222,7 +253,7 @@ def start(uuid: str, timeout: float, output: str) -> None:
 @models.command("stop")
 @click.argument("uuid")
 @timeout_option
-def stop(uuid: str, timeout: float) -> None:
+def stop(uuid: str, timeout: float | None) -> None:
     """Stop a server; it can be started again under the same URL."""
     service = find(uuid)
     with waiting(f"stopping {service.name}") as progress:
@@ -235,7 +266,7 @@ def stop(uuid: str, timeout: float) -> None:
 @yes_option
 @click.option("--forget", is_flag=True, help="Drop it from the table alone: for a platform that no longer exists.")
 @timeout_option
-def delete(uuid: str, yes: bool, forget: bool, timeout: float) -> None:
+def delete(uuid: str, yes: bool, forget: bool, timeout: float | None) -> None:
     """Delete a server and all that was made for it."""
     from ..client import Client
 
@@ -243,7 +274,7 @@ def delete(uuid: str, yes: bool, forget: bool, timeout: float) -> None:
     service = client.servers.get(uuid, refresh=False)
     confirm_deletion(f"the model server {service.name!r} ({service.id})", yes)
     if forget:
-        client.servers.forget(service.id, timeout=timeout)
+        client.servers.forget(service.id, timeout=60 if timeout is None else timeout)
         note(f"Forgot {service.name!r}.")
         return
     with waiting(f"deleting {service.name}") as progress:
@@ -317,7 +348,7 @@ def _marked(state: str) -> str:
 
 def _properties(service: Service) -> dict[str, Any]:
     """The rows of a description: what every service has, the rest of its configuration, and its flavor's own."""
-    values = service.as_dict()
+    values, canary = service.as_dict(), service.canary
     head = {
         "MODEL_NAME": values["model_name"],
         "MODEL_URI": values["model_uri"],
@@ -334,6 +365,7 @@ def _properties(service: Service) -> dict[str, Any]:
         "FLAVOR": values["flavor"],
         "PLATFORM": values["platform"],
         "REVISION": values["revision"],
+        "CANARY": canary and f"revision {canary.revision} answers {canary.percent} % of the requests",
         "MODEL_DIGEST": values["model_digest"],
         "CREATED": values["created"],
     }

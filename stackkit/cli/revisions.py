@@ -1,8 +1,9 @@
-"""``models update | rollback | history``: the configurations that a server has had, and what happened to it."""
+"""``models update | promote | abort | rollback | history``: a server's configurations, and what happened to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from .attributes import key_values, typed
 from .interaction import note, timeout_option, waiting
 from .models import HISTORY, describe_service, find
 from .output import columns_of, output_option, print_list
+
+if TYPE_CHECKING:
+    from ..model_deployers import Service
 
 _REVISION: tuple[str, ...] = ("number", "created", "model_uri", "model_digest", "config")
 
@@ -21,19 +25,65 @@ _REVISION: tuple[str, ...] = ("number", "created", "model_uri", "model_digest", 
 @click.option(
     "-c", "--config", metavar="KEY=VALUE", multiple=True, callback=key_values, help="A field that changes; see deploy."
 )
+@click.option(
+    "--canary",
+    type=click.IntRange(min=1, max=99),
+    metavar="PERCENT",
+    help="Have it answer that part of the requests, beside what serves, until it is promoted or aborted.",
+)
 @timeout_option
 @output_option
-def update(uuid: str, config: Mapping[str, str], timeout: float, output: str, **named: str | None) -> None:
+def update(
+    uuid: str,
+    config: Mapping[str, str],
+    canary: int | None,
+    timeout: float | None,
+    output: str,
+    **named: str | None,
+) -> None:
     """Give a server a new revision: what is not named stays as it is.
 
-    When the new revision does not start, the old one serves again, and the error says why.
+    When the new revision does not start, the old one serves again, and the error says why. With --canary alone the
+    canary that is there answers another part of the requests.
     """
     service = find(uuid)
     given = {name: value for name, value in named.items() if value is not None}
     changes = {**given, **typed(service.deployer.service_config_class, config)}
     with waiting(f"updating {service.name}") as progress:
-        service = service.deployer.update_model_server(service, timeout=timeout, progress=progress, **changes)
-    note(f"Revision {service.revision} of {service.name!r}: {service.prediction_url or service.status.state.value}")
+        service = service.deployer.update_model_server(
+            service, canary=canary, timeout=timeout, progress=progress, **changes
+        )
+    if service.canary is None:
+        _note_revision(service)
+    else:
+        number, percent = service.canary.revision, service.canary.percent
+        note(f"Revision {number} of {service.name!r} answers {percent} % of its requests.")
+    describe_service(service, output)
+
+
+@click.command("promote")
+@click.argument("uuid")
+@timeout_option
+@output_option
+def promote(uuid: str, timeout: float | None, output: str) -> None:
+    """Have a server's canary serve alone, in the place of the revision beside it."""
+    service = find(uuid)
+    with waiting(f"promoting the canary of {service.name}") as progress:
+        service = service.deployer.promote_model_server(service, timeout=timeout, progress=progress)
+    _note_revision(service)
+    describe_service(service, output)
+
+
+@click.command("abort")
+@click.argument("uuid")
+@timeout_option
+@output_option
+def abort(uuid: str, timeout: float | None, output: str) -> None:
+    """Remove a server's canary, so that the revision beside it serves alone again."""
+    service = find(uuid)
+    with waiting(f"aborting the canary of {service.name}") as progress:
+        service = service.deployer.abort_model_server(service, timeout=timeout, progress=progress)
+    _note_revision(service)
     describe_service(service, output)
 
 
@@ -42,12 +92,12 @@ def update(uuid: str, config: Mapping[str, str], timeout: float, output: str, **
 @click.option("--to", type=click.IntRange(min=1), metavar="N", help="The revision.  [default: the one before]")
 @timeout_option
 @output_option
-def rollback(uuid: str, to: int | None, timeout: float, output: str) -> None:
+def rollback(uuid: str, to: int | None, timeout: float | None, output: str) -> None:
     """Have an earlier revision serve again, configuration and bytes, as a new one."""
     service = find(uuid)
     with waiting(f"rolling back {service.name}") as progress:
         service = service.deployer.rollback_model_server(service, to=to, timeout=timeout, progress=progress)
-    note(f"Revision {service.revision} of {service.name!r}: {service.prediction_url or service.status.state.value}")
+    _note_revision(service)
     describe_service(service, output)
 
 
@@ -69,3 +119,7 @@ def history(uuid: str, revisions: bool, output: str) -> None:
         fields=fields,
         empty="Nothing has happened yet.",
     )
+
+
+def _note_revision(service: Service) -> None:
+    note(f"Revision {service.revision} of {service.name!r}: {service.prediction_url or service.status.state.value}")

@@ -65,7 +65,7 @@ def watch(interval: float) -> None:
 )
 @yes_option
 @timeout_option
-def prune(older_than: timedelta, yes: bool, timeout: float) -> None:
+def prune(older_than: timedelta, yes: bool, timeout: float | None) -> None:
     """Delete the servers that have been in error or stopped for long.
 
     What an interrupted deploy has left of its model's files goes without a question: no server names it.

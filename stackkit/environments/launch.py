@@ -1,4 +1,4 @@
-"""The command line and the environment variables that a model server is started with.
+"""The command line, the environment variables and the port that a model server is started with.
 
 Every command is an argument list for an exec, never a line for a shell. ``-P`` keeps the working directory, and with
 it whatever file happens to lie there, off the server's import path.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InvalidConfigError
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_FIRST_PORT, _PORTS = 20_000, 12_000  # below what the system gives to outgoing connections
 
 
 def serve_command(reference: str, options: Mapping[str, str | int | float | None]) -> list[str]:
@@ -60,6 +62,12 @@ def server_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STACKKIT_")}
     return {_GPUS: "", **inherited, **extra}
+
+
+def ports(service: uuid.UUID) -> Iterator[int]:
+    """The ports that a service may be given when none was asked for: the same ones, in the same order, each time."""
+    first = service.int % _PORTS
+    return (_FIRST_PORT + (first + each) % _PORTS for each in range(_PORTS))
 
 
 def check_gpus(gpus: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -78,6 +78,14 @@ def resolve(
     return _resolve_module(reference)
 
 
+def find_missing(reference: str) -> Path | None:
+    """The path that a ResolvedModel's reference names where nothing lies there any more; None when there is no such
+    path, as of a module.
+    """
+    path = Path(reference if Path(reference).exists() else reference.rpartition(":")[0] or reference)
+    return path if path.is_absolute() and not path.exists() else None
+
+
 def _resolve_local(
     path: Path, attribute: str | None, models_folder: Path, in_place: bool, progress: Callable[[str], None]
 ) -> ResolvedModel:

@@ -37,7 +37,6 @@ from .folders import ServerFolder
 from .logs import read_log
 from .probes import answers, base_url, who_listens
 
-_FIRST_PORT, _PORTS = 20_000, 12_000  # below what the system gives to outgoing connections
 _MOST_PROBES = 32
 _STOPPING = Observation(ServiceState.PENDING_SHUTDOWN, "finishing the requests it has begun")
 
@@ -59,11 +58,9 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         return ModelSource(resolved.uri, resolved.digest, resolved.reference, resolved.format)
 
     def do_prepare(self, operation: Operation) -> None:
-        reference = operation.service.source.reference or ""
-        path = Path(reference if Path(reference).exists() else reference.rpartition(":")[0] or reference)
-        if path.is_absolute() and not path.exists():
+        if missing := models.find_missing(operation.service.source.reference or ""):
             raise ModelError(
-                f"The model of {operation.service.name!r} is gone: {path} does not exist.",
+                f"The model of {operation.service.name!r} is gone: {missing} does not exist.",
                 "Deploy it again from where it came from: stackkit model-deployer models deploy.",
             )
         config = _local(operation.config)
@@ -110,6 +107,8 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
 
     def do_update(self, operation: Operation) -> None:
         folder = self._folder(operation.service)
+        if _gave_up_for(folder, operation.service.revision):
+            return
         folder.write_service(_kept(operation.service))
         folder.update(self._launch(operation))
 
@@ -191,7 +190,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             model_name=config.model_name,
             host=config.host,
             port=config.port or service.status.details.get("port") or 0,
-            preferred_port=_FIRST_PORT + service.uuid.int % _PORTS,
+            preferred_port=next(commands.ports(service.uuid)),
             workers=len(config.gpus) or config.workers,
             request_timeout=config.request_timeout,
             batching=config.batching,
@@ -226,13 +225,14 @@ def _kept(service: Service) -> dict[str, object]:
 
 
 def _found(folder: ServerFolder) -> FoundServer | None:
-    kept = folder.read_service()
+    kept, launch = folder.read_service(), folder.launch()
     try:
-        if kept is None:
+        if kept is None or launch is None:
             return None
         source = ModelSource(**kept["source"])
         details = {"folder": str(folder.path), **environments.restored(kept)}
-        return FoundServer(str(uuid.UUID(kept["id"])), kept["config"], source, int(kept["revision"]), details)
+        service_id, revision = str(uuid.UUID(kept["id"])), int(kept["revision"])
+        return FoundServer(service_id, kept["config"], source, revision, details, launch.epoch)
     except (KeyError, TypeError, ValueError):
         return None  # somebody else's file
 
@@ -241,6 +241,14 @@ def _served_digest(folder: ServerFolder) -> str | None:
     source = (folder.read_service() or {}).get("source")
     digest = source.get("digest") if isinstance(source, dict) else None
     return digest if isinstance(digest, str) else None
+
+
+def _gave_up_for(folder: ServerFolder, revision: int) -> bool:
+    """Whether the server went back to this revision by itself when the newest launch failed."""
+    state, launch = folder.state(), folder.launch()
+    if state is None or state.failed_update is None or launch is None:
+        return False
+    return state.failed_update.token == launch.token and state.revision == revision
 
 
 def _serving(folder: ServerFolder, state: ServerState) -> Observation:

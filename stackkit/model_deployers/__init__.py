@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .abilities import FindsServers, FoundServer, UpdatesInPlace
+from .abilities import (
+    CompletesStart,
+    FindsServers,
+    ForwardsPorts,
+    FoundServer,
+    ShowsManifest,
+    SplitsTraffic,
+    TransformsBatches,
+    UpdatesInPlace,
+)
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import (
+    Canary,
     ModelSource,
     Observation,
     PlatformIdentity,
@@ -23,6 +33,7 @@ from .operation import Operation
 from .progress import Progress
 from .servers import ModelServers, Services
 from .service import Service
+from .transforms import BatchTransforms, Transform, TransformConfig, TransformState
 
 if TYPE_CHECKING:
     from ..local.config import LocalServiceConfig
@@ -30,7 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseModelDeployer",
+    "BatchTransforms",
+    "Canary",
+    "CompletesStart",
     "FindsServers",
+    "ForwardsPorts",
     "FoundServer",
     "LocalModelDeployer",
     "LocalServiceConfig",
@@ -46,7 +61,13 @@ __all__ = [
     "ServiceState",
     "ServiceStatus",
     "Services",
+    "ShowsManifest",
+    "SplitsTraffic",
     "Target",
+    "Transform",
+    "TransformConfig",
+    "TransformState",
+    "TransformsBatches",
     "UpdatesInPlace",
 ]
 

@@ -12,28 +12,36 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, ClassVar, Self
 
-from ..errors import InvalidConfigError, NotFoundError, NotSupportedError
-from ..stack import ComponentType, Flavor, StackComponent, StackStore
+from ..errors import InvalidConfigError, NotFoundError, NotSupportedError, StackkitError
+from ..stack import ComponentType, Flavor, FlavorRegistry, StackComponent, StackStore
 from ..stack.configs import parse
-from ..store import default_database
-from .abilities import FindsServers, FoundServer
+from ..store import Database, default_database
+from .abilities import FindsServers, ForwardsPorts, FoundServer, ShowsManifest, SplitsTraffic, TransformsBatches
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig
+from .convergence import Convergence
 from .lifecycle import Lifecycle
 from .operation import Operation
 from .predictions import request_prediction
 from .progress import Progress, silent
 from .servers import ModelServers, Services
 from .service import Service
+from .transforms import BatchTransforms
 
 
 class ModelDeployerFlavor(Flavor):
-    """The base of every model deployer flavor."""
+    """The base of every model deployer flavor.
+
+    ``start_seconds`` is how long a start or an update is waited for when nothing was said, and ``clean_up_seconds``
+    how long the end of what failed.
+    """
 
     TYPE = ComponentType.MODEL_DEPLOYER
     service_config_class: ClassVar[type[ServiceConfig]] = ServiceConfig
+    start_seconds: ClassVar[float] = 300
+    clean_up_seconds: ClassVar[float] = 30
 
 
 class BaseModelDeployer(StackComponent):
@@ -44,9 +52,17 @@ class BaseModelDeployer(StackComponent):
     @property
     def service_config_class(self) -> type[ServiceConfig]:
         """The type of configuration that this flavor's services have."""
-        if not isinstance(self.flavor, ModelDeployerFlavor):
-            raise NotSupportedError(f"The flavor {self.record.flavor!r} is no model deployer flavor.")
-        return self.flavor.service_config_class
+        return self._model_deployer_flavor.service_config_class
+
+    @property
+    def start_seconds(self) -> float:
+        """How long the verbs wait when nothing was said."""
+        return self._model_deployer_flavor.start_seconds
+
+    @property
+    def clean_up_seconds(self) -> float:
+        """How long the end of what failed is waited for."""
+        return self._model_deployer_flavor.clean_up_seconds
 
     @classmethod
     def get_active_model_deployer(cls) -> Self:
@@ -71,7 +87,7 @@ class BaseModelDeployer(StackComponent):
         config: ServiceConfig | None = None,
         *,
         replace: bool = False,
-        timeout: float = 300,
+        timeout: float | None = None,
         progress: Progress = silent,
         **fields: Any,
     ) -> Service:
@@ -80,13 +96,14 @@ class BaseModelDeployer(StackComponent):
         Takes a configuration of this flavor's type, or its fields. Deploying the same again returns the server that
         is there, started if it had stopped. Deploying something else under the same identity gives it a new revision
         under the same UUID and URL with ``replace``, and raises AlreadyExistsError without. ``timeout`` is in
-        seconds; with 0 it does not wait until the server answers.
+        seconds, for every verb: None is the flavor's ``start_seconds``; with 0 it does not wait until the server
+        answers.
 
         Raises InvalidConfigError, ModelError, DeploymentError and DeploymentTimeoutError; a start that failed leaves
         one service in error and nothing running, and the same deploy tries it again.
         """
         checked = self._config(config, fields)
-        service_id = Lifecycle(self, progress).deploy(checked, replace=replace, timeout=timeout)
+        service_id = Lifecycle(self, progress).deploy(checked, replace=replace, timeout=self._seconds(timeout))
         return self.get_model_server(service_id, refresh=False)
 
     def find_model_server(
@@ -118,18 +135,19 @@ class BaseModelDeployer(StackComponent):
         return self._servers.get(_key(service), deployer_id=self.id, refresh=refresh)
 
     def start_model_server(
-        self, service: Service | uuid.UUID | str, *, timeout: float = 300, progress: Progress = silent
+        self, service: Service | uuid.UUID | str, *, timeout: float | None = None, progress: Progress = silent
     ) -> Service:
         """Start a server and wait until it answers; a no-op when it runs. Raises as ``deploy_model`` does."""
         service_id = self.get_model_server(service, refresh=False).id
-        Lifecycle(self, progress).start(service_id, timeout=timeout)
+        Lifecycle(self, progress).start(service_id, timeout=self._seconds(timeout))
         return self.get_model_server(service_id, refresh=False)
 
     def update_model_server(
         self,
         service: Service | uuid.UUID | str,
         *,
-        timeout: float = 300,
+        canary: int | None = None,
+        timeout: float | None = None,
         progress: Progress = silent,
         **changes: Any,
     ) -> Service:
@@ -137,10 +155,51 @@ class BaseModelDeployer(StackComponent):
 
         What is not given stays as it is. The model is looked at anew: one retrained to the same path is another. A
         server that runs goes on under the same UUID and URL; when the new revision does not start, the old one serves
-        again and the error says why. Raises as ``deploy_model`` does, and InvalidConfigError for a change of name.
+        again and the error says why. With ``canary``, from 1 to 99, the new revision answers about that many of a
+        hundred requests beside the one that serves, until it is promoted or aborted; called again without changes it
+        answers another part of them.
+
+        Raises as ``deploy_model`` does, InvalidConfigError for a change of name, InUseError while there is a canary,
+        and NotSupportedError for a canary where the flavor cannot split a server's requests.
         """
+        if canary is not None:
+            self._require_canaries()
+            if not 0 < canary < 100:
+                raise InvalidConfigError(
+                    f"A canary cannot answer {canary} % of the requests.",
+                    "Give it from 1 to 99 of a hundred; to have it answer all of them, promote it.",
+                )
         service_id = self.get_model_server(service, refresh=False).id
-        Lifecycle(self, progress).update(service_id, changes, timeout=timeout)
+        lifecycle, seconds = Lifecycle(self, progress), self._seconds(timeout)
+        if canary is None:
+            lifecycle.update(service_id, changes, timeout=seconds)
+        else:
+            lifecycle.split(service_id, changes, canary, timeout=seconds)
+        return self.get_model_server(service_id, refresh=False)
+
+    def promote_model_server(
+        self, service: Service | uuid.UUID | str, *, timeout: float | None = None, progress: Progress = silent
+    ) -> Service:
+        """Have a server's canary serve alone, in the place of the revision beside it.
+
+        Asked for again after an interruption it goes on. Raises NotFoundError when there is no canary, and as
+        ``update_model_server`` does when it does not serve alone: the revision beside it does so then.
+        """
+        self._require_canaries()
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).promote(service_id, timeout=self._seconds(timeout))
+        return self.get_model_server(service_id, refresh=False)
+
+    def abort_model_server(
+        self, service: Service | uuid.UUID | str, *, timeout: float | None = None, progress: Progress = silent
+    ) -> Service:
+        """Remove a server's canary, so that the revision beside it serves alone again.
+
+        Raises NotFoundError when there is no canary, and DeploymentError when the platform does not remove it.
+        """
+        self._require_canaries()
+        service_id = self.get_model_server(service, refresh=False).id
+        Lifecycle(self, progress).abort(service_id, timeout=self._seconds(timeout))
         return self.get_model_server(service_id, refresh=False)
 
     def rollback_model_server(
@@ -148,7 +207,7 @@ class BaseModelDeployer(StackComponent):
         service: Service | uuid.UUID | str,
         *,
         to: int | None = None,
-        timeout: float = 300,
+        timeout: float | None = None,
         progress: Progress = silent,
     ) -> Service:
         """Have an earlier revision serve again, configuration and bytes, as a new revision.
@@ -157,25 +216,25 @@ class BaseModelDeployer(StackComponent):
         ``update_model_server`` does.
         """
         service_id = self.get_model_server(service, refresh=False).id
-        Lifecycle(self, progress).rollback(service_id, to, timeout=timeout)
+        Lifecycle(self, progress).rollback(service_id, to, timeout=self._seconds(timeout))
         return self.get_model_server(service_id, refresh=False)
 
     def stop_model_server(
-        self, service: Service | uuid.UUID | str, *, timeout: float = 300, progress: Progress = silent
+        self, service: Service | uuid.UUID | str, *, timeout: float | None = None, progress: Progress = silent
     ) -> Service:
         """Stop a server so that it can be started again; a no-op when it does not run.
 
         Raises DeploymentError and DeploymentTimeoutError when the platform does not stop it.
         """
         service_id = self.get_model_server(service, refresh=False).id
-        Lifecycle(self, progress).stop(service_id, timeout=timeout)
+        Lifecycle(self, progress).stop(service_id, timeout=self._seconds(timeout))
         return self.get_model_server(service_id, refresh=False)
 
     def delete_model_server(
         self,
         service: Service | uuid.UUID | str,
         *,
-        timeout: float = 300,
+        timeout: float | None = None,
         forget: bool = False,
         progress: Progress = silent,
     ) -> None:
@@ -187,7 +246,7 @@ class BaseModelDeployer(StackComponent):
         if forget:
             self._servers.forget(service_id)
         else:
-            Lifecycle(self, progress).delete(service_id, timeout=timeout)
+            Lifecycle(self, progress).delete(service_id, timeout=self._seconds(timeout))
 
     def find_orphans(self) -> list[FoundServer]:
         """The servers that run on this deployer's platform and that no row names.
@@ -231,6 +290,42 @@ class BaseModelDeployer(StackComponent):
         """
         found = service if isinstance(service, Service) else self.get_model_server(service)
         return self.do_predict(found, data, params)
+
+    def manifest(self, service: Service | uuid.UUID | str) -> str:
+        """The objects of a server, in YAML, as the platform's own tool takes them; no secret's value is in them.
+
+        Raises NotSupportedError for a flavor that has no such thing.
+        """
+        if not isinstance(self, ShowsManifest):
+            raise self._cannot(ShowsManifest, "show a manifest")
+        found = self.get_model_server(service, refresh=False)
+        return self.do_manifest(found, Convergence(self).reveal(found.config))
+
+    def dry_run(self, config: ServiceConfig | None = None, *, progress: Progress = silent, **fields: Any) -> str:
+        """The manifest of what ``deploy_model`` with ``replace`` would make of the same. Makes nothing.
+
+        A service that is not there yet bears a UUID of its own in it. Raises as ``manifest`` and ``deploy_model`` do.
+        """
+        if not isinstance(self, ShowsManifest):
+            raise self._cannot(ShowsManifest, "show a manifest")
+        with Lifecycle(self, progress).previewed(self._config(config, fields)) as (service, revealed):
+            return self.do_manifest(service, revealed)
+
+    def port_forward(self, service: Service | uuid.UUID | str, port: int | None = None) -> AbstractContextManager[str]:
+        """A port on loopback that leads to the server until the context is left; gives its base URL.
+
+        ``port`` None means one that is free. Raises NotSupportedError for a flavor that has no way to do so.
+        """
+        if not isinstance(self, ForwardsPorts):
+            raise self._cannot(ForwardsPorts, "forward a port to a server")
+        return self.do_forward(self.get_model_server(service), port)
+
+    @property
+    def transforms(self) -> BatchTransforms:
+        """The batch transforms of this deployer. Raises NotSupportedError for a flavor that has none."""
+        if not isinstance(self, TransformsBatches):
+            raise self._cannot(TransformsBatches, "run batch transforms")
+        return BatchTransforms(self, self)
 
     # What a flavor writes
 
@@ -302,6 +397,24 @@ class BaseModelDeployer(StackComponent):
         return {}
 
     @property
+    def _model_deployer_flavor(self) -> ModelDeployerFlavor:
+        if not isinstance(self.flavor, ModelDeployerFlavor):
+            raise NotSupportedError(f"The flavor {self.record.flavor!r} is no model deployer flavor.")
+        return self.flavor
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.start_seconds if timeout is None else timeout
+
+    def _require_canaries(self) -> None:
+        if not isinstance(self, SplitsTraffic):
+            raise self._cannot(SplitsTraffic, "split a server's requests between two revisions")
+
+    def _cannot(self, ability: type, what: str) -> NotSupportedError:
+        able = flavors_with(ability, self.database)
+        hint = f"These flavors can: {', '.join(able)}." if able else "No flavor that is installed here can."
+        return NotSupportedError(f"The flavor {self.record.flavor!r} cannot {what}.", hint)
+
+    @property
     def _servers(self) -> ModelServers:
         return ModelServers(self.database, {self.id: self})
 
@@ -320,6 +433,16 @@ class BaseModelDeployer(StackComponent):
                 f"Give it a {expected.__name__}.",
             )
         return config
+
+
+def flavors_with(ability: type, database: Database) -> list[str]:
+    """The flavors of this installation whose deployer has an ability; one that cannot be loaded is passed over."""
+    registry, able = FlavorRegistry(database), []
+    for entry in registry.list(ComponentType.MODEL_DEPLOYER):
+        with suppress(StackkitError):
+            if issubclass(registry.get(entry.type, entry.name).implementation_class(), ability):
+                able.append(entry.name)
+    return able
 
 
 def _key(service: Service | uuid.UUID | str) -> str:

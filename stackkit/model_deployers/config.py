@@ -27,6 +27,10 @@ class ServiceState(StrEnum):
     UNKNOWN = "unknown"
 
 
+SERVING = (ServiceState.ACTIVE, ServiceState.SCALED_TO_ZERO)
+"""The states of a server that answers what it is asked, if need be after it was woken."""
+
+
 class Target(StrEnum):
     """What was asked for."""
 
@@ -106,7 +110,8 @@ class Observation:
 
     ``state`` is INACTIVE when nothing of it runs. ``message`` holds the platform's own words, one line where it can;
     ``details`` are merged into the service's; ``revision`` is the one that runs, where the platform can tell;
-    ``update_error`` is why it has given up going over to a newer one.
+    ``update_error`` is why it has given up going over to a newer one; ``canary`` is the revision that answers a part
+    of the requests beside it.
     """
 
     state: ServiceState
@@ -115,6 +120,19 @@ class Observation:
     details: Mapping[str, Any] = field(default_factory=dict)
     revision: int | None = None
     update_error: str | None = None
+    canary: int | None = None
+
+
+PROMOTED, ABORTED = 100, 0
+"""The shares of a canary that is on its way to serve alone, and of one that is on its way out."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A newer revision that answers about ``percent`` of the requests, until it is ``PROMOTED`` or ``ABORTED``."""
+
+    revision: int
+    percent: int
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ import pytest
 
 from ..errors import AlreadyExistsError, InvalidConfigError, NotFoundError, PlatformUnavailableError, StackkitError
 from ..store import services as rows
+from .abilities import SplitsTraffic
 from .base import BaseModelDeployer
-from .config import Observation, PlatformIdentity, ServiceState
+from .config import Canary, Observation, PlatformIdentity, ServiceState
 from .service import Service
 
 _NAMES: dict[str, Any] = {"pipeline_name": "training", "pipeline_step_name": "deployer", "model_name": "iris"}
@@ -36,7 +37,8 @@ class Subject:
     """What is tested: a deployer, and the configuration fields of two models that it can serve.
 
     ``inputs`` is data that both models predict for; None skips the predictions. ``broken_model`` holds the fields of
-    one that fails to start; None skips that test. ``timeout`` is in seconds.
+    one that fails to start; None skips that test. ``timeout`` is in seconds. ``canary_percent`` is a part of the
+    requests that a deployer which ``SplitsTraffic`` can give to a canary.
     """
 
     deployer: BaseModelDeployer
@@ -45,6 +47,7 @@ class Subject:
     inputs: Any = None
     broken_model: dict[str, Any] | None = None
     timeout: float = 120
+    canary_percent: int = 20
 
     def deploy(self, **fields: Any) -> Service:
         """Deploy the model, or what ``fields`` change of it."""
@@ -156,14 +159,14 @@ class ModelDeployerConformance:
 
     def make_vanish(self, subject: Subject, service: Service) -> None:
         """Remove the server behind the deployer's back. Override where the platform offers a ruder way."""
+        from .convergence import Convergence
         from .leases import take
-        from .lifecycle import Lifecycle
 
         lease = take(subject.deployer.database, service.id, deadline=0)
         assert lease is not None
         with lease:
-            lifecycle = Lifecycle(subject.deployer)
-            lifecycle._bring_down(lease, float("inf"), subject.deployer.do_stop, "vanish")
+            moves = Convergence(subject.deployer)
+            moves.bring_down(lease, float("inf"), subject.deployer.do_stop, "vanish")
 
     def test_a_start_that_fails_leaves_one_row_in_error_and_nothing_running(self, subject: Subject) -> None:
         if subject.broken_model is None:
@@ -189,6 +192,57 @@ class ModelDeployerConformance:
         assert (seen.is_running, seen.revision, seen.prediction_url) == (True, 1, service.prediction_url)
         if subject.inputs is not None:
             assert seen.predict(subject.inputs) is not None
+
+    def split(self, subject: Subject, **fields: Any) -> Service:
+        """A server with a canary of the other model and ``fields``; skips where there is no such thing."""
+        if not isinstance(subject.deployer, SplitsTraffic):
+            pytest.skip("the deployer does not split a server's requests")
+        service = subject.deploy()
+        changes = {**subject.other_model, **fields}
+        return subject.deployer.update_model_server(
+            service, canary=subject.canary_percent, timeout=subject.timeout, **changes
+        )
+
+    def test_a_canary_answers_beside_the_old_model_and_is_promoted(self, subject: Subject) -> None:
+        split = self.split(subject)
+        url = split.prediction_url
+        seen = subject.deployer.get_model_server(split)
+        assert (seen.is_running, seen.revision, seen.canary) == (True, 1, Canary(2, subject.canary_percent))
+        assert (seen.status.message, seen.prediction_url) == ("", url)
+        if subject.inputs is not None:
+            assert seen.predict(subject.inputs) is not None
+        promoted = subject.deployer.promote_model_server(split, timeout=subject.timeout)
+        assert (promoted.uuid, promoted.revision, promoted.canary) == (split.uuid, 2, None)
+        seen = subject.deployer.get_model_server(split)
+        assert (seen.is_running, seen.status.message, seen.prediction_url) == (True, "", url)
+
+    def test_an_aborted_canary_leaves_the_old_model_alone(self, subject: Subject) -> None:
+        split = self.split(subject)
+        aborted = subject.deployer.abort_model_server(split, timeout=subject.timeout)
+        assert (aborted.is_running, aborted.revision, aborted.canary) == (True, 1, None)
+        seen = subject.deployer.get_model_server(split)
+        assert (seen.is_running, seen.status.message) == (True, "")
+        with pytest.raises(NotFoundError):
+            subject.deployer.abort_model_server(split, timeout=subject.timeout)
+        # the number is given again, and what it names is the new content
+        again = subject.deploy(**subject.other_model, replace=True)
+        assert (again.revision, again.is_running) == (2, True)
+
+    def test_a_canary_that_fails_is_aborted(self, subject: Subject) -> None:
+        if subject.broken_model is None:
+            pytest.skip("the subject has no broken model")
+        with pytest.raises(StackkitError):
+            self.split(subject, **subject.broken_model)
+        (seen,) = subject.deployer.find_model_server()
+        assert (seen.is_running, seen.revision, seen.canary, seen.status.message) == (True, 1, None, "")
+
+    def test_a_stop_ends_the_canary_too(self, subject: Subject) -> None:
+        split = self.split(subject)
+        split.stop(timeout=subject.timeout)
+        assert (split.status.state, split.canary) == (ServiceState.INACTIVE, None)
+        split.start(timeout=subject.timeout)
+        seen = subject.deployer.get_model_server(split)
+        assert (seen.is_running, seen.revision, seen.canary, seen.status.message) == (True, 1, None, "")
 
     def test_logs_can_be_read(self, subject: Subject) -> None:
         service = subject.deploy()

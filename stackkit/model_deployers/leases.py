@@ -110,12 +110,13 @@ class Lease:
 
         Raises LeaseLostError, and changes nothing, when the lease is somebody else's by now.
         """
+        key = rows.new_event_key()
 
         def change(connection: Connection) -> None:
             if not rows.write(connection, self.service_id, self.epoch, values):
                 raise self.lost()
             if event is not None and (row := rows.get(connection, self.service_id)) is not None:
-                rows.record_event(connection, row, actor=actor(), **event)
+                rows.record_event(connection, row, actor=actor(), key=key, **event)
 
         self.commit(change)
 

@@ -1,4 +1,4 @@
-"""The one lifecycle: what moves a model server from what it is to what was asked for.
+"""The one lifecycle: the verbs, each of which moves a model server from what it is to what was asked for.
 
 Every operation has the same shape. The intent is written first, under a lease. Then the flavor acts; what it makes
 has names derived from the service's UUID, and what a platform hands back is checkpointed as it comes. The lifecycle
@@ -11,44 +11,37 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping
 
 from ..errors import (
     AlreadyExistsError,
-    DeploymentError,
     InvalidConfigError,
-    LeaseLostError,
     NotFoundError,
-    PlatformUnavailableError,
+    NotSupportedError,
     StackkitError,
     StoreError,
 )
-from ..stack import SecretStore, configs
+from ..stack import configs
 from ..stack.configs import parse, plain
 from ..store import services as rows
 from ..store.outages import patiently
+from ..store.tables import services
 from . import leases
-from .abilities import FoundServer, UpdatesInPlace
-from .comparison import differences
-from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState, Target
+from .abilities import FoundServer, SplitsTraffic
+from .canaries import Canaries, refuse_beside_canary
+from .config import SERVING, ModelSource, PlatformIdentity, ServiceConfig, ServiceState, Target
+from .convergence import Convergence, named_columns, without_completion
 from .leases import Lease
-from .operation import Operation
 from .progress import Progress, silent
+from .replacement import Replacement
 from .service import Service
-from .waiting import Verb, await_arrival, observe
 
 if TYPE_CHECKING:
     from .base import BaseModelDeployer
-
-_NAMED = ("model_name", "model_version", "pipeline_name", "pipeline_step_name", "run_name")
-_CLEAN_UP_SECONDS = 30.0
-_RESTORE_SECONDS = 300.0
-
-Result = TypeVar("Result")
 
 
 class Lifecycle:
@@ -57,7 +50,8 @@ class Lifecycle:
     def __init__(self, deployer: BaseModelDeployer, progress: Progress = silent) -> None:
         self._deployer = deployer
         self._database = deployer.database
-        self._secrets = SecretStore(deployer.database)
+        self._moves = Convergence(deployer, progress)
+        self._secrets = self._moves.secrets
         self._progress = progress
         self._hold = ExitStack()
 
@@ -73,18 +67,18 @@ class Lifecycle:
                 lease = self._insert(config, source, identity, platform)
                 if lease is not None:
                     with lease:
-                        return self._bring_up(lease, deadline, wait=timeout > 0)
-                row = self._read(lambda connection: rows.get_by_identity(connection, identity))
+                        return self._moves.bring_up(lease, deadline, wait=timeout > 0)
+                row = self._moves.read(lambda connection: rows.get_by_identity(connection, identity))
                 if row is None:
                     continue  # deleted in between
-                if self._same(row, config, source):
+                if self._moves.same(row, config, source):
                     finished = self._start_same(row, config, source, deadline, wait=timeout > 0)
                 elif replace:
                     finished = self._replace(row["id"], config, source, deadline, wait=timeout > 0)
                 else:
                     raise AlreadyExistsError(
                         f"The service {row['service_name']!r} ({row['id']}) has another configuration: "
-                        f"{', '.join(self._differences(row, config, source))}.",
+                        f"{', '.join(self._moves.differences(row, config, source))}.",
                         "Replace it (replace=True, or --replace), or give the new one a service_name of its own.",
                     )
                 if finished:
@@ -93,19 +87,11 @@ class Lifecycle:
     def update(self, service_id: str, changes: Mapping[str, Any], *, timeout: float) -> None:
         """Give the service a new revision: its stored configuration with ``changes``. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
-        row = self._read(lambda connection: rows.get(connection, service_id))
+        row = self._moves.read(lambda connection: rows.get(connection, service_id))
         if row is None:
             raise _not_found(service_id)
-        config = parse(
-            self._deployer.service_config_class,
-            {**configs.clear(self._service(row).config), **changes},
-            f"a {row['flavor']} service",
-        )
-        if config.identity(self._deployer.id) != row["identity"]:
-            raise InvalidConfigError(
-                f"An update cannot give the service {row['service_name']!r} another name.",
-                "Deploy a service of its own, and delete this one.",
-            )
+        refuse_beside_canary(row)
+        config = self._changed(row, changes)
         with self._resolved(config) as source:
             if not self._replace(service_id, config, source, deadline, wait=timeout > 0):
                 raise _not_found(service_id)
@@ -127,7 +113,7 @@ class Lifecycle:
                 f"The service {row['service_name']!r} has no such revision to go back to.",
                 f"It has: {', '.join(map(str, known))}.",
             )
-        config = self._service({**row, "config": wanted["config"]}).config
+        config = self._moves.service({**row, "config": wanted["config"]}).config
         if not self._replace(service_id, config, ModelSource(**wanted["source"]), deadline, wait=timeout > 0):
             raise _not_found(service_id)
 
@@ -143,6 +129,7 @@ class Lifecycle:
             "config": dict(found.config),
             "details": dict(found.details),
             "revision": found.revision,
+            "lease_epoch": found.epoch,  # what is made from now on is later than all that is there
         }
         owner = leases.new_owner()
         try:
@@ -153,7 +140,7 @@ class Lifecycle:
                         "Delete that first, if the server that runs is the one to keep.",
                     )
                 rows.record_event(connection, values, actor=leases.actor(), action="adopt", outcome="done")
-                rows.release_lease(connection, found.service_id, 1)
+                rows.release_lease(connection, found.service_id, found.epoch)
         finally:
             leases.retire(owner)
 
@@ -161,44 +148,107 @@ class Lifecycle:
         """Start the service; a no-op when it runs. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
         with self._take(service_id, deadline) as lease:
-            self._check_platform(lease.read())
-            self._converge_up(lease, deadline, wait=timeout > 0)
+            self._moves.check_platform(lease.read())
+            self._moves.converge_up(lease, deadline, wait=timeout > 0)
 
     def stop(self, service_id: str, *, timeout: float) -> None:
         """Stop the service; a no-op when nothing of it runs. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
         with self._take(service_id, deadline) as lease:
             row = lease.read()
-            self._check_platform(row)
-            if self._observe(self._service(row)).state is ServiceState.INACTIVE and row["target"] == Target.INACTIVE:
-                lease.write({"state": ServiceState.INACTIVE, "message": "", "prediction_url": None})
-                return
-            lease.write(
-                {"target": Target.INACTIVE, "state": ServiceState.PENDING_SHUTDOWN},
-                {"action": "stop", "outcome": "begun"},
-            )
-            self._bring_down(lease, deadline, self._deployer.do_stop, "stop")
-            lease.write(
-                {"state": ServiceState.INACTIVE, "message": "", "prediction_url": None},
-                {"action": "stop", "outcome": "done", "state": ServiceState.INACTIVE},
-            )
+            self._moves.check_platform(row)
+            stopped = {"state": ServiceState.INACTIVE, "message": "", "prediction_url": None}
+            seen = self._moves.observe(self._moves.service(row))
+            if seen.state is ServiceState.INACTIVE and row["target"] == Target.INACTIVE:
+                self._moves.end_canary(lease, stopped)
+            else:
+                going = {"target": Target.INACTIVE, "state": ServiceState.PENDING_SHUTDOWN}
+                lease.write({**going, "details": without_completion(row)}, {"action": "stop", "outcome": "begun"})
+                self._moves.bring_down(lease, deadline, self._deployer.do_stop, "stop")
+                done = {"action": "stop", "outcome": "done", "state": ServiceState.INACTIVE}
+                self._moves.end_canary(lease, stopped, done)
+        if row["canary_revision"] is not None:
+            self._sweep()
 
     def delete(self, service_id: str, *, timeout: float) -> None:
         """Remove the service and its row, the row only after the platform confirms. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
         with self._take(service_id, deadline) as lease:
             row = lease.read()
-            self._check_platform(row)
+            self._moves.check_platform(row)
             lease.write(
                 {"target": Target.DELETED, "state": ServiceState.PENDING_SHUTDOWN},
                 {"action": "delete", "outcome": "begun"},
             )
-            self._bring_down(lease, deadline, self._deployer.do_stop, "delete")
-            self._bring_down(lease, deadline, self._deployer.do_delete, "delete")
+            self._moves.bring_down(lease, deadline, self._deployer.do_stop, "delete")
+            self._moves.bring_down(lease, deadline, self._deployer.do_delete, "delete")
             lease.commit(lambda connection: self._remove(connection, lease))
         self._sweep()
 
-    # Bringing up
+    def split(self, service_id: str, changes: Mapping[str, Any], percent: int, *, timeout: float) -> None:
+        """Have a revision with ``changes`` answer a part of the requests; without any, change the canary's part.
+
+        Raises NotFoundError.
+        """
+        deadline = time.monotonic() + timeout
+        row = self._moves.read(lambda connection: rows.get(connection, service_id))
+        if row is None:
+            raise _not_found(service_id)
+        canary = self._canaries.stored(row)
+        if canary is not None and not changes:
+            with self._take(service_id, deadline) as lease:
+                self._moves.check_platform(lease.read())
+                self._canaries.share(lease, percent, deadline, wait=timeout > 0)
+            return
+        config = self._changed(row if canary is None else canary, changes)
+        with self._resolved(config) as source, self._take(service_id, deadline) as lease:
+            self._moves.check_platform(lease.read())
+            self._canaries.begin(lease, config, source, percent, deadline, wait=timeout > 0, named=self._hold.close)
+
+    def promote(self, service_id: str, *, timeout: float) -> None:
+        """Have the service's canary serve alone. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._take(service_id, deadline) as lease:
+            self._moves.check_platform(lease.read())
+            self._canaries.promote(lease, deadline, wait=timeout > 0)
+
+    def abort(self, service_id: str, *, timeout: float) -> None:
+        """Have the service's stable revision serve alone again. Raises NotFoundError."""
+        deadline = time.monotonic() + timeout
+        with self._take(service_id, deadline) as lease:
+            self._moves.check_platform(lease.read())
+            self._canaries.abort(lease, deadline)
+        self._sweep()
+
+    @contextmanager
+    def previewed(self, config: ServiceConfig) -> Iterator[tuple[Service, ServiceConfig]]:
+        """The service as ``deploy`` with ``replace`` would make it, and its configuration with the secrets in place.
+
+        Nothing is written down.
+        """
+        identity, platform = config.identity(self._deployer.id), self._deployer.do_identify()
+        with self.borrowed(config) as source:
+            row = self._moves.read(lambda connection: rows.get_by_identity(connection, identity))
+            new = {"config": plain(config), "source": source.as_dict()}
+            if row is None:
+                unknown = dict.fromkeys(services.columns.keys())
+                fresh = {"id": str(uuid.uuid4()), "details": {}, "revision": 1, **new}
+                wanted = {**unknown, **self._columns(config, source, identity, platform), **fresh}
+            elif self._moves.same(row, config, source):
+                wanted = dict(row)
+            else:
+                refuse_beside_canary(row)
+                wanted = {**row, **new, "revision": row["revision"] + 1}
+            yield self._moves.service(wanted), self._moves.reveal(config)
+
+    @contextmanager
+    def borrowed(self, config: ServiceConfig) -> Iterator[ModelSource]:
+        """The bytes that ``config`` asks for, until the end: what was kept of them alone goes then."""
+        with self._resolved(config) as source:
+            yield source
+        self._sweep()
+
+    # What they need
 
     def _insert(
         self, config: ServiceConfig, source: ModelSource, identity: str, platform: PlatformIdentity
@@ -243,7 +293,7 @@ class Lifecycle:
             "deployer_id": self._deployer.id,
             "flavor": self._deployer.record.flavor,
             "service_name": config.display_name,
-            **_named_columns(config),
+            **named_columns(config),
             "source": source.as_dict(),
             "target": Target.ACTIVE,
             "state": ServiceState.PENDING_STARTUP,
@@ -256,7 +306,7 @@ class Lifecycle:
         self, row: RowMapping, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
     ) -> bool:
         """Have the service that is there run; False when it is gone or another by the time it is our turn."""
-        self._check_platform(row)
+        self._moves.check_platform(row)
         if self._serves(row, config, source):
             return True
         lease = leases.take(
@@ -267,42 +317,24 @@ class Lifecycle:
             progress=self._progress,
         )
         if lease is None:
-            return self._read(lambda connection: rows.get(connection, row["id"])) is not None
+            return self._moves.read(lambda connection: rows.get(connection, row["id"])) is not None
         with lease:
-            if not self._same(lease.read(), config, source):
+            if not self._moves.same(lease.read(), config, source):
                 return False
             self._hold.close()
             self._label(lease, config)
-            self._converge_up(lease, deadline, wait=wait)
+            self._moves.converge_up(lease, deadline, wait=wait)
             return True
 
     def _serves(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> bool:
         """Whether the row's server is up with just this configuration, so that there is nothing to do."""
-        if row["leased"] or row["target"] != Target.ACTIVE or row["state"] != ServiceState.ACTIVE:
+        if row["leased"] or row["target"] != Target.ACTIVE or row["state"] not in SERVING:
             return False
-        if not self._same(row, config, source) or row["run_name"] != config.run_name:
+        if not self._moves.same(row, config, source) or row["run_name"] != config.run_name:
             return False
-        observation = self._observe(self._service(row))
-        return observation.state is ServiceState.ACTIVE and observation.revision in (None, row["revision"])
-
-    def _converge_up(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Have the newest revision run: nothing to do where it does, a fresh start where anything else does."""
-        row = lease.read()
-        service = self._service(row)
-        observation = self._observe(service)
-        current = observation.revision in (None, row["revision"])
-        if observation.state is ServiceState.ACTIVE and current:
-            lease.write({"target": Target.ACTIVE, **self._active(service, observation)})
-            return
-        lease.write(
-            {"target": Target.ACTIVE, "state": ServiceState.PENDING_STARTUP, "message": "", "prediction_url": None},
-            {"action": "start", "outcome": "begun"},
-        )
-        if observation.state is not ServiceState.INACTIVE and not (
-            observation.state is ServiceState.PENDING_STARTUP and current
-        ):
-            self._bring_down(lease, deadline, self._deployer.do_stop, "restart")
-        self._bring_up(lease, deadline, wait=wait)
+        service = self._moves.service(row)
+        seen = self._moves.observe(service)
+        return seen.state in SERVING and seen.revision in (None, row["revision"]) and service.is_complete
 
     def _replace(
         self, service_id: str, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
@@ -313,153 +345,46 @@ class Lifecycle:
             return False
         with lease:
             row = lease.read()
-            self._check_platform(row)
-            if self._same(row, config, source):
+            self._moves.check_platform(row)
+            refuse_beside_canary(row)
+            if self._moves.same(row, config, source):
                 self._hold.close()
                 self._label(lease, config)
-                self._converge_up(lease, deadline, wait=wait)
-                return True
-            # the old revision goes on serving while the new one is made ready, and stays if that fails
-            new = {"config": plain(config), "source": source.as_dict(), "revision": row["revision"] + 1}
-            candidate = Service({**row, **new}, self._deployer)
-            self._deployer.do_prepare(Operation(candidate, lease, deadline, self._progress, self._reveal))
-            was_serving = self._observe(self._service(row)).state is ServiceState.ACTIVE
-            rolls = was_serving and self._can_update(self._service(row).config, config)
-            self._revise(lease, row, config, source, keeps_serving=rolls)
-            try:
-                if rolls:
-                    self._roll(lease, deadline, wait=wait)
-                else:
-                    self._bring_down(lease, deadline, self._deployer.do_stop, "replace")
-                    self._bring_up(lease, deadline, wait=wait, prepared=True)
-            except LeaseLostError:
-                raise
-            except BaseException as error:
-                if was_serving:
-                    self._restore(lease, row, error)
-                raise
+                self._moves.converge_up(lease, deadline, wait=wait)
+            else:
+                Replacement(self._moves).replace(lease, config, source, deadline, wait=wait, named=self._hold.close)
         return True
 
-    def _can_update(self, before: ServiceConfig, after: ServiceConfig) -> bool:
-        return isinstance(self._deployer, UpdatesInPlace) and self._deployer.can_update(
-            self._reveal(before), self._reveal(after)
+    def _changed(self, row: RowMapping | Mapping[str, Any], changes: Mapping[str, Any]) -> ServiceConfig:
+        """The row's configuration with ``changes``. Raises InvalidConfigError."""
+        config = parse(
+            self._deployer.service_config_class,
+            {**configs.clear(self._moves.service(row).config), **changes},
+            f"a {row['flavor']} service",
         )
+        if config.identity(self._deployer.id) != row["identity"]:
+            raise InvalidConfigError(
+                f"An update cannot give the service {row['service_name']!r} another name.",
+                "Deploy a service of its own, and delete this one.",
+            )
+        return config
 
-    def _roll(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Have the running server go over to the newest revision; until then, and if that fails, it serves the old."""
-        operation = self._operation(lease, deadline)
-        service = operation.service
-        self._progress(f"updating {service.name}")
-        try:
-            if isinstance(self._deployer, UpdatesInPlace):
-                self._deployer.do_update(operation)
-            if wait:
-                self._await_active(lease, operation, "update")
-        except LeaseLostError:
-            raise
-        except BaseException:
-            if self._observe(service).update_error is None:
-                # nothing says that it was given up: it could still go over when nobody expects it any more
-                self._bring_down(lease, time.monotonic() + _CLEAN_UP_SECONDS, self._deployer.do_stop, "update")
-            raise
+    @property
+    def _canaries(self) -> Canaries:
+        if not isinstance(self._deployer, SplitsTraffic):
+            raise NotSupportedError(f"The flavor {self._deployer.record.flavor!r} cannot split a server's requests.")
+        return Canaries(self._moves, self._deployer)
 
-    def _restore(self, lease: Lease, row: RowMapping, error: BaseException) -> None:
-        """Have the revision serve again that a failed replacement took the place of, and write down why."""
-        reason = _reason(error)
-        failed, number = row["revision"] + 1, row["revision"]
-        message = f"The update to revision {failed} failed, and revision {number} serves again: {reason}"
-        restored = {name: row[name] for name in (*_NAMED, "config", "source", "revision")}
+    def _take(self, service_id: str, deadline: float) -> Lease:
+        lease = leases.take(self._database, service_id, deadline, progress=self._progress)
+        if lease is None:
+            raise _not_found(service_id)
+        return lease
 
-        def restore(connection: Connection) -> None:
-            if not rows.write(connection, row["id"], lease.epoch, restored):
-                raise lease.lost()
-            rows.remove_revision(connection, row["id"], failed)
-            event = {"action": "restore", "outcome": "begun", "message": message}
-            rows.record_event(connection, row, actor=leases.actor(), **event)
-
-        lease.commit(restore)
-        self._converge_up(lease, time.monotonic() + _RESTORE_SECONDS, wait=True)
-
-    def _revise(
-        self, lease: Lease, row: RowMapping, config: ServiceConfig, source: ModelSource, *, keeps_serving: bool
-    ) -> None:
-        number = row["revision"] + 1
-        gone = {"state": ServiceState.PENDING_STARTUP, "message": "", "prediction_url": None}
-        changed = ", ".join(self._differences(row, config, source))
-
-        def revise(connection: Connection) -> None:
-            written = rows.get(connection, row["id"])
-            if written is not None and written["lease_epoch"] == lease.epoch and written["revision"] == number:
-                return  # the database went away after the commit and before it could say so
-            values = {
-                **_named_columns(config),
-                "config": self._secrets.conceal(connection, plain(config), row["id"], number),
-                "source": source.as_dict(),
-                "revision": number,
-                "target": Target.ACTIVE,
-            }
-            if not rows.write(connection, row["id"], lease.epoch, values if keeps_serving else {**values, **gone}):
-                raise lease.lost()
-            rows.insert_revision(connection, {"id": row["id"], **values})
-            event = {"action": "replace", "outcome": "begun", "message": f"revision {number}: {changed}"}
-            rows.record_event(connection, row, actor=leases.actor(), **event)
-
-        lease.commit(revise)
-        self._hold.close()
-
-    def _bring_up(self, lease: Lease, deadline: float, *, wait: bool, prepared: bool = False) -> str:
-        """Prepare and start the newest revision and wait until it answers; whatever fails leaves nothing running."""
-        operation = self._operation(lease, deadline)
-        service = operation.service
-        try:
-            if not prepared:
-                self._progress(f"preparing {service.name}")
-                self._deployer.do_prepare(operation)
-            self._progress(f"starting {service.name}")
-            self._deployer.do_start(operation)
-            if wait:
-                self._await_active(lease, operation, "start")
-        except LeaseLostError:
-            raise  # whoever has taken over decides what runs
-        except BaseException as error:
-            self._give_up(lease, operation, error)
-            if isinstance(error, StackkitError) or not isinstance(error, Exception):
-                raise
-            raise DeploymentError(f"The service {service.name!r} did not start: {error!r}.") from error
-        return service.id
-
-    def _give_up(self, lease: Lease, operation: Operation, error: BaseException) -> None:
-        """Stop what a failed or cancelled start has left, and write down why."""
-        message = "Its start was cancelled." if isinstance(error, KeyboardInterrupt) else _reason(error)
-        operation.deadline = time.monotonic() + _CLEAN_UP_SECONDS
-        try:
-            self._deployer.do_stop(operation)
-            await_arrival(self._deployer, lease, operation, "stop", again=self._deployer.do_stop)
-        except LeaseLostError:
-            return
-        except Exception as second:
-            message += f" And it could not be cleaned up: {second}"
-        lease.write(
-            {"state": ServiceState.ERROR, "message": message, "prediction_url": None},
-            {"action": "start", "outcome": "failed", "state": ServiceState.ERROR, "message": message},
-        )
-
-    # Bringing down
-
-    def _bring_down(self, lease: Lease, deadline: float, act: Callable[[Operation], None], action: str) -> None:
-        operation = self._operation(lease, max(deadline, time.monotonic() + 1.0))
-        self._progress(f"stopping {operation.service.name}")
-        try:
-            act(operation)
-            await_arrival(self._deployer, lease, operation, "stop", again=act)
-        except LeaseLostError:
-            raise
-        except BaseException as error:
-            message = f"Its {action} was cancelled." if isinstance(error, KeyboardInterrupt) else _reason(error)
-            lease.write({"message": message}, {"action": action, "outcome": "failed", "message": message})
-            if isinstance(error, StackkitError) or not isinstance(error, Exception):
-                raise
-            raise DeploymentError(f"The service {operation.service.name!r} did not stop: {error!r}.") from error
+    def _label(self, lease: Lease, config: ServiceConfig) -> None:
+        row = lease.read()
+        if row["run_name"] != config.run_name:
+            lease.write({"run_name": config.run_name, "config": {**row["config"], "run_name": config.run_name}})
 
     def _remove(self, connection: Connection, lease: Lease) -> None:
         row = rows.get(connection, lease.service_id)
@@ -478,7 +403,7 @@ class Lifecycle:
         try:
             with self._hold:
                 self._hold.enter_context(self._deployer.do_hold())
-                yield self._deployer.do_resolve(self._reveal(config), self._progress)
+                yield self._deployer.do_resolve(self._moves.reveal(config), self._progress)
         except StoreError:
             raise
         except StackkitError:
@@ -487,94 +412,9 @@ class Lifecycle:
             raise
 
     def _sweep(self) -> None:
-        self._deployer.do_sweep(lambda digests: self._read(lambda connection: rows.digests_named(connection, digests)))
-
-    # What both need
-
-    def _await_active(self, lease: Lease, operation: Operation, verb: Verb) -> None:
-        """Wait until the newest revision answers, and write that down. Raises as ``await_arrival`` does."""
-        observation = await_arrival(self._deployer, lease, operation, verb)
-        lease.write(
-            self._active(operation.service, observation),
-            {"action": verb, "outcome": "done", "state": ServiceState.ACTIVE},
+        self._deployer.do_sweep(
+            lambda digests: self._moves.read(lambda connection: rows.digests_named(connection, digests))
         )
-
-    def _observe(self, service: Service) -> Observation:
-        return observe(self._deployer, service)
-
-    def _active(self, service: Service, observation: Observation) -> dict[str, Any]:
-        return {
-            "state": ServiceState.ACTIVE,
-            "message": "",
-            "prediction_url": observation.prediction_url,
-            "details": {**service.status.details, **observation.details},
-            "unknown_since": None,
-            "unknown_reason": None,
-        }
-
-    def _take(self, service_id: str, deadline: float) -> Lease:
-        lease = leases.take(self._database, service_id, deadline, progress=self._progress)
-        if lease is None:
-            raise _not_found(service_id)
-        return lease
-
-    def _service(self, row: RowMapping | Mapping[str, Any]) -> Service:
-        return Service(row, self._deployer)
-
-    def _operation(self, lease: Lease, deadline: float) -> Operation:
-        return Operation(self._service(lease.read()), lease, deadline, self._progress, self._reveal)
-
-    def _reveal(self, config: ServiceConfig) -> ServiceConfig:
-        """The configuration with its secrets in place; the model's URI stays as it is, since everybody is shown it."""
-        values = configs.clear(config)
-        uri = values.pop("model_uri", "")
-        if configs.references(values):
-            stored = values
-            values = self._read(lambda connection: self._secrets.reveal(connection, stored))
-        return parse(type(config), {**values, "model_uri": uri}, "the configuration")
-
-    def _read(self, query: Callable[[Connection], Result]) -> Result:
-        """Ask the database, and wait for one that went away."""
-
-        def ask() -> Result:
-            with self._database.read() as connection:
-                return query(connection)
-
-        return patiently(ask, self._progress)
-
-    def _check_platform(self, row: RowMapping) -> None:
-        here = self._deployer.do_identify()
-        if row["platform_id"] not in (None, here.id):
-            raise PlatformUnavailableError(
-                f"The service {row['service_name']!r} lives on {row['platform_name']}, not on {here.name}.",
-                f"Act on it from {row['platform_name']}.",
-            )
-
-    def _label(self, lease: Lease, config: ServiceConfig) -> None:
-        row = lease.read()
-        if row["run_name"] != config.run_name:
-            lease.write({"run_name": config.run_name, "config": {**row["config"], "run_name": config.run_name}})
-
-    def _same(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> bool:
-        return not self._differences(row, config, source)
-
-    def _differences(self, row: RowMapping, config: ServiceConfig, source: ModelSource) -> list[str]:
-        """What is otherwise than in the row, in words that show no secret."""
-        try:
-            stored = self._reveal(self._service(row).config)
-        except StackkitError:
-            return ["its stored configuration cannot be read"]
-        return differences(stored, ModelSource(**row["source"]), self._reveal(config), source)
-
-
-def _named_columns(config: ServiceConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in _NAMED}
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, StackkitError):
-        return error.message
-    return "it was cancelled" if isinstance(error, KeyboardInterrupt) else repr(error)
 
 
 def _not_found(service_id: str) -> NotFoundError:

@@ -3,26 +3,28 @@
     stackkit model-deployer flavor register stackkit.model_deployers.memory.MemoryModelDeployerFlavor
 
 Its servers are entries of a dictionary that ends with the process; ``do_predict`` gives back the data. A service's
-``behaviour`` chooses what goes wrong.
+``behaviour`` chooses what goes wrong. It has every ability that needs no network.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ..errors import DeploymentError, ModelError, PlatformUnavailableError
 from ..stack import ComponentConfig
-from .abilities import UpdatesInPlace
+from .abilities import CompletesStart, ShowsManifest, SplitsTraffic, TransformsBatches
 from .base import BaseModelDeployer, ModelDeployerFlavor
 from .config import ModelSource, Observation, PlatformIdentity, ServiceConfig, ServiceState
 from .operation import Operation
 from .progress import Progress
 from .service import Service
+from .transforms import Transform, TransformConfig, TransformState
 
 Behaviour = Literal["run", "hang", "fail", "crash", "never_stop"]
 
@@ -41,6 +43,12 @@ class MemoryServiceConfig(ServiceConfig):
     replicas: int = Field(default=1, ge=1, description="Any number, to have something to change.")
 
 
+class MemoryTransformConfig(TransformConfig):
+    """``outcome`` is what becomes of the job when it is first looked at."""
+
+    outcome: TransformState = Field(default=TransformState.COMPLETED, description="What becomes of the job.")
+
+
 class MemoryModelDeployerFlavor(ModelDeployerFlavor):
     """Servers that are entries of a dictionary in this process."""
 
@@ -53,6 +61,15 @@ class MemoryModelDeployerFlavor(ModelDeployerFlavor):
 
 
 @dataclass
+class MemoryCanary:
+    """What runs beside a server, and the part of its requests that it answers."""
+
+    revision: int
+    behaviour: Behaviour
+    percent: int
+
+
+@dataclass
 class MemoryServer:
     """One entry: a server as the platform has it."""
 
@@ -60,7 +77,9 @@ class MemoryServer:
     behaviour: Behaviour
     log: list[str] = field(default_factory=list)
     running: bool = True
+    completed: bool = False
     update_error: str | None = None
+    canary: MemoryCanary | None = None
 
 
 @dataclass
@@ -68,6 +87,7 @@ class MemoryPlatform:
     """A platform that can be broken. ``reachable`` False makes every question fail; ``starts`` counts creations."""
 
     servers: dict[str, MemoryServer] = field(default_factory=dict)
+    transforms: dict[str, Transform] = field(default_factory=dict)
     reachable: bool = True
     starts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,8 +101,10 @@ class MemoryPlatform:
 _PLATFORMS: dict[str, MemoryPlatform] = {}
 
 
-class MemoryModelDeployer(BaseModelDeployer, UpdatesInPlace):
+class MemoryModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, ShowsManifest, TransformsBatches):
     """Keeps its servers in a ``MemoryPlatform``."""
+
+    transform_config_class = MemoryTransformConfig
 
     @property
     def platform(self) -> MemoryPlatform:
@@ -120,7 +142,17 @@ class MemoryModelDeployer(BaseModelDeployer, UpdatesInPlace):
         behaviour = _memory(operation.config).behaviour
         server.update_error = "it is broken" if behaviour in ("fail", "crash") else None
         if behaviour == "run":
-            server.revision = operation.service.revision
+            server.revision, server.canary = operation.service.revision, None
+
+    def do_split(self, operation: Operation, percent: int) -> None:
+        server = self._reach().servers[operation.service.id]
+        server.canary = MemoryCanary(operation.service.revision, _memory(operation.config).behaviour, percent)
+
+    def do_complete(self, operation: Operation) -> None:
+        self._reach().servers[operation.service.id].completed = True
+
+    def do_manifest(self, service: Service, config: ServiceConfig) -> str:
+        return f"server: stackkit-{service.id}\nrevision: {service.revision}\nreplicas: {_memory(config).replicas}\n"
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         servers = self._reach().servers
@@ -129,12 +161,26 @@ class MemoryModelDeployer(BaseModelDeployer, UpdatesInPlace):
     def do_stop(self, operation: Operation) -> None:
         server = self._reach().servers.get(operation.service.id)
         if server is not None and server.behaviour != "never_stop":
-            server.running = False
+            server.running, server.canary = False, None
 
     def do_delete(self, operation: Operation) -> None:
         server = self._reach().servers.get(operation.service.id)
         if server is None or server.behaviour != "never_stop":
             self.platform.servers.pop(operation.service.id, None)
+
+    def do_transform(self, name: str, config: TransformConfig, source: ModelSource, progress: Progress) -> None:
+        outcome = config.outcome if isinstance(config, MemoryTransformConfig) else TransformState.COMPLETED
+        uris = (source.uri, config.input_uri, config.output_uri)
+        job = Transform(name, outcome, *uris, created=datetime.now(UTC), message="it is broken" * (outcome == "failed"))
+        self._reach().transforms.setdefault(name, job)
+
+    def do_find_transforms(self, prefix: str) -> Sequence[Transform]:
+        return [job for name, job in reversed(self._reach().transforms.items()) if name.startswith(prefix)]
+
+    def do_end_transform(self, name: str) -> None:
+        job = self._reach().transforms.get(name)
+        if job is not None and job.is_under_way:
+            self.platform.transforms[name] = replace(job, state=TransformState.STOPPED)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         server = self._reach().servers.get(service.id)
@@ -157,11 +203,14 @@ def _observe(service: Service, server: MemoryServer | None) -> Observation:
         return Observation(ServiceState.PENDING_STARTUP, "loading for ever", revision=server.revision)
     if server.behaviour == "crash":
         return Observation(ServiceState.ERROR, "it crashed", revision=server.revision)
+    canary = server.canary
+    broken = canary is not None and canary.behaviour in ("fail", "crash")
     return Observation(
         ServiceState.ACTIVE,
         prediction_url=f"memory://{service.id}/invocations",
         revision=server.revision,
-        update_error=server.update_error,
+        update_error="the canary is broken" if broken else server.update_error,
+        canary=canary.revision if canary is not None and canary.behaviour == "run" else None,
     )
 
 

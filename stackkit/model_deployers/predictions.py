@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 PAYLOAD_KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """The keys that hold the data in a request of MLflow's scoring protocol."""
+
+Send = Callable[[bytes, Mapping[str, str]], tuple[int, bytes]]
+"""A way to post a body with headers to a server; gives the status and the body of the answer."""
 
 _TIMEOUT_SECONDS = (5, 310)  # to connect, and to answer: longer than any request timeout that is worth waiting for
 
@@ -36,28 +40,44 @@ def payload(data: Any, params: Mapping[str, Any] | None = None) -> dict[str, Any
 
 
 def request_prediction(
-    service: Service, data: Any, params: Mapping[str, Any] | None, *, token: str | None = None
+    service: Service,
+    data: Any,
+    params: Mapping[str, Any] | None,
+    *,
+    token: str | None = None,
+    send: Send | None = None,
 ) -> Any:
-    """Post ``data`` to the service's prediction URL and return the predictions. ``token`` is the bearer token that the
-    server asks for, None where it asks for none.
+    """Ask for predictions of ``data`` over MLflow's scoring protocol, and return them.
 
-    Raises PredictionError when it serves none, cannot be reached, or answers with an error, whose words it carries.
+    ``token`` is the bearer token that the server asks for, None where it asks for none. ``send`` is another way to the
+    server than its prediction URL: it is given the request's body and headers, and returns the answer's status and
+    body. Raises PredictionError when the service serves none, cannot be reached, or answers with an error, whose
+    words it carries.
     """
-    import requests
     from pydantic_core import to_json
 
-    url = service.prediction_url
-    if url is None:
+    if service.prediction_url is None and send is None:
         raise PredictionError(
             f"The service {service.name!r} serves no predictions: it is {service.status.state.value}.",
             f"Start it: stackkit model-deployer models start {service.id[:8]}.",
         )
-    body = to_json(_without_arrays(payload(data, params)), inf_nan_mode="constants")
+    body = to_json(without_arrays(payload(data, params)), inf_nan_mode="constants")
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
+    status, answered = send(body, headers) if send is not None else _post(service, body, headers)
+    if not 200 <= status < 300:
+        raise PredictionError(f"The service {service.name!r} answered {status}: {_words(answered)}")
+    answer = json.loads(answered)
+    return answer["predictions"] if isinstance(answer, dict) and "predictions" in answer else answer
+
+
+def _post(service: Service, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    import requests
+
+    url = service.prediction_url or ""
     with requests.Session() as session:
-        session.trust_env = not _is_loopback(url)  # a proxy has no way to this machine's own servers
+        session.trust_env = not is_loopback(url)  # a proxy has no way to this machine's own servers
         try:
             response = session.post(url, data=body, headers=headers, timeout=_TIMEOUT_SECONDS)
         except requests.RequestException as error:
@@ -65,30 +85,29 @@ def request_prediction(
                 f"The service {service.name!r} cannot be reached at {url}: {type(error).__name__}.",
                 f"See how it is: stackkit model-deployer models describe {service.id[:8]}.",
             ) from error
-    if not response.ok:
-        raise PredictionError(f"The service {service.name!r} answered {response.status_code}: {_words(response)}")
-    answer = response.json()
-    return answer["predictions"] if isinstance(answer, dict) and "predictions" in answer else answer
+    return response.status_code, response.content
 
 
-def _words(response: Any) -> str:
+def _words(answered: bytes) -> str:
     try:
-        return str(response.json()["message"])
+        return str(json.loads(answered)["message"])
     except (ValueError, KeyError, TypeError):
-        return str(response.text[:500])
+        return answered.decode("utf-8", "replace")[:500]
 
 
-def _without_arrays(value: Any) -> Any:
+def without_arrays(value: Any) -> Any:
+    """``value`` with its arrays and numpy scalars as lists and numbers, for JSON."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _without_arrays(item) for key, item in value.items()}
+        return {str(key): without_arrays(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_arrays(item) for item in value]
+        return [without_arrays(item) for item in value]
     return value
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this very machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

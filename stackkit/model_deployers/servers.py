@@ -24,7 +24,7 @@ from ..store import services as rows
 from ..store.clock import now
 from ..store.tables import SERVICE_FILTERS
 from . import leases
-from .config import Observation, ServiceConfig, ServiceState, Target, UntypedServiceConfig
+from .config import SERVING, Observation, ServiceConfig, ServiceState, Target, UntypedServiceConfig
 from .service import Service
 from .states import settle
 
@@ -36,6 +36,9 @@ Row = RowMapping | Mapping[str, Any]
 PAGE_SIZE = 100
 CHECK_SECONDS = 10.0
 """How long a platform has to say how its services are, before they are shown as unknown."""
+
+
+_INCOMPLETE = "It answers, and what is left to do after a start was not done: start it again."
 
 
 class Services(Sequence[Service]):
@@ -289,7 +292,7 @@ class ModelServers:
         failures: Mapping[str, tuple[str, bool]],
     ) -> Service:
         if service.id in observations:
-            values = _settled(row, observations[service.id])
+            values = _settled(row, service, observations[service.id])
         elif service.id in failures:
             reason, record = failures[service.id]
             if not record:
@@ -318,12 +321,20 @@ class ModelServers:
         return Service(written if written is not None else row, service._deployer)
 
 
-def _settled(row: Row, observation: Observation) -> dict[str, Any]:
+def _settled(row: Row, service: Service, observation: Observation) -> dict[str, Any]:
     """The columns that an observation changes; none where the row tells the same already."""
-    settled = settle(Target(row["target"]), ServiceState(row["state"]), row["message"], row["revision"], observation)
-    serving = settled.state in (ServiceState.ACTIVE, ServiceState.SCALED_TO_ZERO)
+    settled = settle(
+        Target(row["target"]),
+        ServiceState(row["state"]),
+        row["message"],
+        service.revision,
+        observation,
+        service.canary,
+    )
+    serving = settled.state in SERVING
+    undone = settled.state in SERVING and not service.is_complete
     values: dict[str, Any] = {
-        "message": settled.message,
+        "message": settled.message or (_INCOMPLETE if undone else ""),
         "prediction_url": observation.prediction_url if serving else None,
         "details": {**row["details"], **observation.details},
         "unknown_since": None,

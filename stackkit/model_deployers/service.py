@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,14 @@ from sqlalchemy import RowMapping
 
 from ..errors import FlavorError, InvalidConfigError
 from ..stack.configs import masked_private, parse
-from .config import ModelSource, ServiceConfig, ServiceState, ServiceStatus, Target, UntypedServiceConfig
+from .abilities import CompletesStart
+from .config import Canary, ModelSource, ServiceConfig, ServiceState, ServiceStatus, Target, UntypedServiceConfig
 
 if TYPE_CHECKING:
     from .base import BaseModelDeployer
+
+COMPLETED = "completed_revision"
+"""The detail that names the revision whose start was completed, for a flavor that ``CompletesStart``."""
 
 
 class Service:
@@ -54,8 +59,14 @@ class Service:
 
     @property
     def revision(self) -> int:
-        """How many configurations have served under this name; the newest one's number."""
+        """The number of the configuration that serves; a canary's is its own."""
         return int(self._row["revision"])
+
+    @property
+    def canary(self) -> Canary | None:
+        """The newer revision that was asked to answer a part of the requests beside the one that serves."""
+        number = self._row.get("canary_revision")
+        return None if number is None else Canary(int(number), int(self._row["canary_percent"]))
 
     @cached_property
     def config(self) -> ServiceConfig:
@@ -92,6 +103,12 @@ class Service:
         return self.status.state is ServiceState.ACTIVE
 
     @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do for the revision that answers: see ``CompletesStart``."""
+        done = self._row["details"].get(COMPLETED) == self.revision
+        return done or not isinstance(self._deployer, CompletesStart)
+
+    @property
     def is_being_worked_on(self) -> bool:
         """Whether somebody held its lease when it was last looked at."""
         return bool(self._row["leased"])
@@ -121,15 +138,15 @@ class Service:
         """Ask the platform, record what it says, and return this service brought up to date."""
         return self._replace(self.deployer.get_model_server(self.id))
 
-    def start(self, timeout: float = 300) -> Service:
+    def start(self, timeout: float | None = None) -> Service:
         """Start the server and wait until it answers; a no-op when it runs. See ``start_model_server``."""
         return self._replace(self.deployer.start_model_server(self, timeout=timeout))
 
-    def stop(self, timeout: float = 300) -> Service:
+    def stop(self, timeout: float | None = None) -> Service:
         """Stop the server; a no-op when it does not run. See ``stop_model_server``."""
         return self._replace(self.deployer.stop_model_server(self, timeout=timeout))
 
-    def delete(self, timeout: float = 300) -> None:
+    def delete(self, timeout: float | None = None) -> None:
         """Remove the server and its row. See ``delete_model_server``."""
         self.deployer.delete_model_server(self, timeout=timeout)
 
@@ -167,6 +184,7 @@ class Service:
             "flavor": self.flavor,
             "platform": self.platform,
             "revision": self.revision,
+            "canary": None if self.canary is None else asdict(self.canary),
             "created": row["created"],
             "updated": row["updated"],
             "config": masked_private(row["config"]),

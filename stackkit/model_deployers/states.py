@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import Observation, ServiceState, Target
-
-_SERVING = (ServiceState.ACTIVE, ServiceState.SCALED_TO_ZERO)
+from .config import ABORTED, PROMOTED, SERVING, Canary, Observation, ServiceState, Target
 
 
 @dataclass(frozen=True)
@@ -21,24 +19,52 @@ class Settled:
     message: str
 
 
-def settle(target: Target, recorded: ServiceState, message: str, revision: int, observation: Observation) -> Settled:
+def settle(
+    target: Target,
+    recorded: ServiceState,
+    message: str,
+    revision: int,
+    observation: Observation,
+    canary: Canary | None = None,
+) -> Settled:
     """What is true of a service that nobody is working on, given what its platform says.
 
     A server that should run and does not is in error, with the words that tell why; a start, stop or deletion that
-    was interrupted is told as such. An error's message stays until something else is seen.
+    was interrupted is told as such, and so is a canary that does not answer, or that nobody asked for. An error's
+    message stays until something else is seen.
     """
     if observation.state is ServiceState.INACTIVE:
         return _absent(target, recorded, message, observation)
-    if observation.state in _SERVING and target is not Target.ACTIVE:
+    if observation.state in SERVING and target is not Target.ACTIVE:
         what = "stop" if target is Target.INACTIVE else "deletion"
         return Settled(observation.state, f"Its {what} was interrupted: it still runs.")
-    if observation.state in _SERVING and observation.revision not in (None, revision):
+    if observation.state in SERVING and (told := _of_canary(revision, canary, observation)):
+        return Settled(observation.state, told)
+    if observation.state in SERVING and observation.revision not in (None, revision):
         return Settled(
             observation.state, f"Its update was interrupted: it still serves revision {observation.revision}."
         )
     if observation.state is ServiceState.ERROR:
         return Settled(ServiceState.ERROR, observation.message or message or "The platform reports an error.")
     return Settled(observation.state, observation.message)
+
+
+def _of_canary(revision: int, canary: Canary | None, observation: Observation) -> str:
+    """What is not as it should be with a canary; nothing when all is well."""
+    if canary is None:
+        if observation.canary in (None, revision):
+            return ""
+        return f"Revision {observation.canary} answers a part of its requests, and nobody asked for that: abort it."
+    if canary.percent == ABORTED:
+        return f"The abort of its canary, revision {canary.revision}, was interrupted: abort it again."
+    if observation.revision == canary.revision:
+        return f"The promotion of revision {canary.revision} was interrupted: it serves already. Promote it again."
+    if canary.percent == PROMOTED:
+        return f"The promotion of revision {canary.revision} was interrupted: promote it again, or abort it."
+    if observation.canary != canary.revision:
+        why = observation.update_error or observation.message or "nobody says that it does"
+        return f"Its canary, revision {canary.revision}, does not answer: {why}"
+    return ""
 
 
 def _absent(target: Target, recorded: ServiceState, message: str, observation: Observation) -> Settled:

@@ -1,8 +1,9 @@
 """Keeping every server at its target: a loop for a container or a systemd unit.
 
 Each round looks at all servers and acts on those that are not where they were asked to be: one that died is started
-again, a stop or deletion that was interrupted is finished. The work itself is done by the same verbs and under the
-same leases as a person's, so that several watchers, and people beside them, never do a thing twice.
+again, a stop or deletion that was interrupted is finished, and so is a start that was not completed. The work itself
+is done by the same verbs and under the same leases as a person's, so that several watchers, and people beside them,
+never do a thing twice.
 
 A server that dies again and again is started less and less often, and after a few times no more: its row then says
 "Crash loop", until somebody deploys, updates, stops or starts it. All of that is read from the service's history, so
@@ -26,7 +27,7 @@ from ..store import Database
 from ..store import services as rows
 from ..store.clock import now
 from . import leases
-from .config import ServiceState, Target
+from .config import SERVING, ServiceState, Target
 from .servers import ModelServers
 from .service import Service
 
@@ -41,7 +42,6 @@ CRASH_LOOP = "Crash loop"
 """How the message of a service begins that is not started any more."""
 
 _AT_ONCE = 8
-_TIMEOUT_SECONDS = 300.0
 
 
 class Act(StrEnum):
@@ -50,6 +50,7 @@ class Act(StrEnum):
     RESTART = "restart"
     STOP = "stop"
     DELETE = "delete"
+    COMPLETE = "complete"
     GIVE_UP = "give up"
 
 
@@ -78,12 +79,16 @@ class Attempts:
         return cls(times, gave_up)
 
 
-def decide(target: Target, state: ServiceState, attempts: Attempts, clock: datetime) -> Act | None:
+def decide(
+    target: Target, state: ServiceState, attempts: Attempts, clock: datetime, *, is_complete: bool = True
+) -> Act | None:
     """What to do about a service that nobody is working on; None when it is where it should be, or not due yet."""
     if target is Target.DELETED:
         return Act.DELETE
     if target is Target.INACTIVE:
         return Act.STOP if state in (ServiceState.ACTIVE, ServiceState.ERROR) else None
+    if state in SERVING:
+        return None if is_complete else Act.COMPLETE
     if state not in (ServiceState.ERROR, ServiceState.INACTIVE) or attempts.gave_up:
         return None
     recent = [time for time in attempts.times if clock - time < WINDOW]
@@ -117,7 +122,7 @@ class Watcher:
         """One round: look at every server, and begin what is due in ``pool``."""
         for service in ModelServers(self._database).find():
             status = service.status
-            settled = status.target.value == status.state.value
+            settled = status.target.value == status.state.value and service.is_complete
             if (
                 settled
                 or service.is_being_worked_on
@@ -128,7 +133,7 @@ class Watcher:
             with self._database.read() as connection:
                 attempts = Attempts.of(rows.events(connection, service.id))
                 clock = connection.execute(select(now())).scalar_one()
-            act = decide(status.target, status.state, attempts, clock)
+            act = decide(status.target, status.state, attempts, clock, is_complete=service.is_complete)
             if act is not None:
                 self._busy.add(service.id)
                 pool.submit(self._do, act, service)
@@ -138,13 +143,14 @@ class Watcher:
             self._report(f"{act.value}: {service.name} ({service.id})")
             if act is Act.GIVE_UP:
                 self._give_up(service)
-            elif act is Act.RESTART:
-                self._record_restart(service)
-                service.start(timeout=_TIMEOUT_SECONDS)
+            elif act in (Act.RESTART, Act.COMPLETE):
+                if act is Act.RESTART:
+                    self._record_restart(service)
+                service.start()
             elif act is Act.STOP:
-                service.stop(timeout=_TIMEOUT_SECONDS)
+                service.stop()
             else:
-                service.delete(timeout=_TIMEOUT_SECONDS)
+                service.delete()
         except (LeaseLostError, NotFoundError):
             pass  # somebody else has seen to it
         except StackkitError as error:

@@ -24,7 +24,7 @@ def model_deployer_step(
     deploy_decision: bool = True,
     config: ServiceConfig | None = None,
     service_fields: dict[str, Any] | None = None,
-    timeout: float = 300,
+    timeout: float | None = None,
 ) -> Annotated[Service | None, "service"]:
     """Have a model served, in place of the one that an earlier run of this pipeline deployed.
 
@@ -32,7 +32,7 @@ def model_deployer_step(
     Pipeline, step and ``model_name`` name the service: each run gives it a new revision under the same UUID and URL.
     What else the flavor is to be told comes as a ``config`` of its type or as the dictionary ``service_fields``.
     With a negative ``deploy_decision`` the model is not deployed: the server that is there stays, and is started if
-    it does not run. ``timeout`` is in seconds.
+    it does not run. ``timeout`` is in seconds, by default the flavor's.
 
     Logs ``deployed_model_url`` and ``service_uuid`` as metadata. Its output is kept as the service's configuration,
     which ``deploy_model`` takes. Called outside of a pipeline it returns the service, or None when nothing was to be

@@ -9,15 +9,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from . import claims, container
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching
-from .claims import ClaimError, Launch, Phase
+from .claims import ClaimError, FailedUpdate, Launch, Phase, ServerState
 from .logs import LogFormat, LogWriter, stderr_writer
-from .signature import Casting
+from .model_options import MODEL_HELP, add_model_options
 from .supervisor import Supervisor
 
 
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 after a clean stop, 1 on failure, 130 after SIGINT."""
     parser = _parser()
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == [container.HAND_OVER]:
+        from . import handover
+
+        return handover.main(given[1:], os.environ)
     if given[:1] == [container.COMMAND]:
         given = given[1:]
         try:
@@ -62,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except ClaimError as error:
         parser.error(str(error))
+    if options.handover is not None:
+        return _foreground_with_handover(launch, Path(options.handover))
     if "://" in launch.model:
         return _fetch_first(launch, options.model_digest)
     if options.model_digest is not None:
@@ -79,12 +85,29 @@ def _fetch_first(launch: Launch, digest: str | None) -> int:
         return 1
 
 
-def _foreground(launch: Launch) -> int:
+def _foreground_with_handover(launch: Launch, folder: Path) -> int:
+    from .handover import Receiver
+
+    try:
+        receiver = Receiver(folder, launch)
+        first, dropped = receiver.launch(), receiver.dropped()
+    except ClaimError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return _foreground(first, receiver.report, receiver.reread, dropped)
+
+
+def _foreground(
+    launch: Launch,
+    report: Callable[[ServerState], None] = lambda _: None,
+    reread: Callable[[], Launch] | None = None,
+    failed_update: FailedUpdate | None = None,
+) -> int:
     writer = LogWriter(stderr_writer, LogFormat(launch.log_format))
     root = logging.getLogger("stackkit.serving")
     root.setLevel(logging.INFO)
     root.addHandler(writer)
-    supervisor = Supervisor(launch, writer, report=lambda _: None)
+    supervisor = Supervisor(launch, writer, report, reread, failed_update)
     try:
         outcome = supervisor.run()
     finally:
@@ -115,9 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         f" address is every one of the machine's, port {container.PORT}, and an option may be given in the environment"
         f" as {container.PREFIX}NAME. A model in a file of that name is ./serve.",
     )
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a model file or folder, file.py:attribute or module:attribute"
-    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free one (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="processes (default: 1, or one for each of --gpus)")
@@ -150,13 +171,6 @@ def _parser() -> argparse.ArgumentParser:
         help="rows in such a call; 1 turns it off (default: %(default)s)",
     )
     parser.add_argument(
-        "--casting",
-        choices=list(Casting),
-        default=Casting.EXACT,
-        help="how an MLflow model's input is cast by its signature: exact refuses what would lose something, mlflow"
-        " casts as MLflow's own server does (default: %(default)s)",
-    )
-    parser.add_argument(
         "--log-format",
         choices=list(LogFormat),
         default=LogFormat.TEXT,
@@ -173,7 +187,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-digest", metavar="sha256:HEX", help="of a model that is fetched: any other is refused (default: any)"
     )
-    parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
+    parser.add_argument(
+        "--handover",
+        metavar="FOLDER",
+        help="where other models are handed over to be served on SIGUSR1 (default: none)",
+    )
+    add_model_options(parser)
     parser.add_argument(
         "--claim",
         nargs=2,

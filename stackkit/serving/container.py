@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COMMAND = "serve"
+HAND_OVER = "hand-over"
+HANDOVER_FOLDER = "/var/lib/stackkit"
+"""Where a volume can be mounted through which the container takes over other models; see ``handover``."""
 MODEL_FOLDER = "/opt/ml/model"
 PORT = "8080"
 PREFIX = "STACKKIT_SERVING_"
@@ -33,6 +36,7 @@ _OPTIONS = frozenset(
         "model_digest",
         "format",
         "gpus",
+        "handover",
     }
 )
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .forests import quickened
 from .tables import Table, to_block, to_frame
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class FrameCaller:
         self._features = tuple(features)
         self._call: Callable[[Any], Any] = getattr(estimator, method)
         nameless = without_names(estimator)
-        self._call_nameless = None if nameless is None else getattr(nameless, method)
+        self._call_nameless = None if nameless is None else getattr(quickened(nameless), method)
 
     def of_tables(self, tables: Sequence[Table]) -> Any:
         """What the method returns for the rows of all tables; see ``tables.to_frame`` for which may be joined."""

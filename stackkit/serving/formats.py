@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import zipfile
@@ -25,6 +26,15 @@ _LOADERS = {
     "python": "python_loader",
 }
 FORMATS = tuple(_LOADERS)
+
+_LIBRARIES = {
+    "joblib": "joblib",
+    "skops": "skops.io",
+    "torchscript": "torch",
+    "torch_export": "torch",
+    "onnx": "onnxruntime",
+}
+"""The formats that say which library the model is made of."""
 
 _SUFFIXES = {".joblib": "joblib", ".pkl": "pickle", ".pickle": "pickle", ".skops": "skops", ".onnx": "onnx"}
 _TORCH_SUFFIXES = (".pt", ".pth", ".pt2")
@@ -95,6 +105,23 @@ def default_name(reference: str) -> str:
         return parts[1].rpartition(".")[2]
     path = Path(reference).absolute()
     return (path.stem if path.is_file() else path.name) or "model"
+
+
+def import_library(reference: str, format_name: str | None = None) -> None:
+    """Import the library that the model is made of, where that can be told without loading it.
+
+    Nothing is to be told to the user here: what is missing or wrong ``load`` says. Raises ModelFormatError when it is
+    no model.
+    """
+    name = format_name or detect(Path(reference))
+    library = _LIBRARIES.get(name)
+    if name == "mlflow":
+        from .loaders import mlflow_direct
+
+        library = mlflow_direct.library(Path(reference)) or "mlflow.pyfunc"
+    if library is not None:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(library)
 
 
 def load(reference: str, format_name: str | None = None, casting: Casting = Casting.EXACT) -> Model:

@@ -18,6 +18,7 @@ from .schemas import request_example, request_schema
 from .scoring import write_error
 from .service import Service
 from .signature import Signature
+from .v2_schemas import INFERENCE, METADATA, inference_example, inference_schema
 
 _REASONS = {
     400: "The body cannot be read, or does not fit the model",
@@ -49,23 +50,22 @@ def routes(service: Service) -> RouteTable:
 
 def document(name: str, signature: Signature | None, example: Any = None) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server with this model; ``example`` is for a model without a signature."""
-    model = {"name": "model", "in": "path", "required": True, "schema": {"const": name}}
-    metadata = {"type": "object", "required": ["name", "inputs", "outputs"]}
+    scoring = request_example(signature) if example is None else example
+    model = {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"const": name}}]}
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": __version__, "description": "A model served by stackkit."},
         "paths": {
-            "/invocations": {
-                "post": _invocations(signature, request_example(signature) if example is None else example)
-            },
+            "/invocations": {"post": _invocations(signature, scoring)},
             "/ping": {"get": _operation("Whether the model is loaded", {JSON: {}})},
             "/health": {"get": _operation("Whether the model is loaded", {JSON: {}})},
             "/version": {"get": _operation("The server's version", {"text/plain": {"schema": {"type": "string"}}})},
+            "/v2": {"get": _v2("The server's name, version and extensions", {"type": "object"})},
             "/v2/health/live": {"get": _v2("Whether the server lives", {"type": "object"})},
             "/v2/health/ready": {"get": _v2("Whether the model is loaded", {"type": "object"})},
-            "/v2/models/{model}": {
-                "get": _v2("The model's inputs and outputs", metadata) | {"parameters": [model]},
-            },
+            "/v2/models/{model}": {"get": _v2("The model's inputs and outputs", METADATA) | model},
+            "/v2/models/{model}/ready": {"get": _v2("Whether the model is loaded", {"type": "object"}) | model},
+            "/v2/models/{model}/infer": {"post": _infer(signature, scoring) | model},
         },
         "components": {
             "schemas": {
@@ -84,6 +84,19 @@ def _invocations(signature: Signature | None, example: Any) -> dict[str, Any]:
     operation = _operation("Predictions for some rows", replies, range(400, 600))
     further = ", ".join((*CSV_TYPES, *JSON_LINES_TYPES, PARQUET))
     operation["description"] = f"The body may also be {further}, and compressed with gzip."
+    return operation | {"requestBody": {"required": True, "content": content}}
+
+
+def _infer(signature: Signature | None, scoring: Any) -> dict[str, Any]:
+    example = inference_example(signature, scoring)
+    content = {JSON: {"schema": inference_schema(signature), "example": example}}
+    replies = {JSON: {"schema": INFERENCE}, "application/octet-stream": {}}
+    operation = _operation("Predictions for some rows, by tensors", replies, range(400, 600), "V2Error")
+    operation["description"] = (
+        "One row is shown; of several rows the shapes and the data have as many. In place of columns a matrix as wide"
+        " will do, and other datatypes where nothing is lost. Binary data may follow the JSON, and answers where an"
+        " output's parameters have binary_data."
+    )
     return operation | {"requestBody": {"required": True, "content": content}}
 
 

@@ -12,7 +12,7 @@ Schema = dict[str, Any]
 
 _DAY = "20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-]0[0-9]:[0-5][0-9])?"
-_DATE = f"^{_DAY}(T{_TIME})?$"
+DATE = f"^{_DAY}(T{_TIME})?$"
 
 _NUMBER: Schema = {"type": "number"}
 _FLOAT: Schema = {"type": "number", "minimum": -LARGEST_FLOAT32, "maximum": LARGEST_FLOAT32}
@@ -21,8 +21,8 @@ _LONG: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 _DECIMAL_TEXT: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$"}
 _INTEGER_TEXT: Schema = {"type": "string", "pattern": "^-?[0-9]{1,9}$"}
 _BOOLEAN: Schema = {"type": "boolean"}
-_NULL: Schema = {"type": "null"}
-_BASE64: Schema = {
+NULL: Schema = {"type": "null"}
+BASE64: Schema = {
     "type": "string",
     "contentEncoding": "base64",
     "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
@@ -34,9 +34,9 @@ _CELLS: dict[DataType, list[Schema]] = {
     DataType.LONG: [_LONG, _INTEGER_TEXT, _BOOLEAN],
     DataType.FLOAT: [_FLOAT, _DECIMAL_TEXT, _BOOLEAN],
     DataType.DOUBLE: [_NUMBER, _DECIMAL_TEXT, _BOOLEAN],
-    DataType.STRING: [{"type": "string"}, {"type": "number"}, _BOOLEAN, _NULL],
-    DataType.BINARY: [_BASE64],
-    DataType.DATETIME: [{"type": "string", "pattern": _DATE}, _LONG],
+    DataType.STRING: [{"type": "string"}, {"type": "number"}, _BOOLEAN, NULL],
+    DataType.BINARY: [BASE64],
+    DataType.DATETIME: [{"type": "string", "pattern": DATE}, _LONG],
 }
 """What is taken for each type: its own values, and those that become such without losing anything."""
 
@@ -50,8 +50,8 @@ _PARAMS: dict[DataType, Schema] = {
     DataType.FLOAT: _NUMBER,
     DataType.DOUBLE: _NUMBER,
     DataType.STRING: {"type": "string"},
-    DataType.BINARY: _BASE64,
-    DataType.DATETIME: {"type": "string", "pattern": _DATE},
+    DataType.BINARY: BASE64,
+    DataType.DATETIME: {"type": "string", "pattern": DATE},
 }
 
 _TYPES = {
@@ -63,7 +63,7 @@ _TYPES = {
 }
 """The columns' types that take what a tensor of such numbers takes."""
 
-_EXAMPLES: dict[DataType, Any] = {
+EXAMPLES: dict[DataType, Any] = {
     DataType.BOOLEAN: True,
     DataType.INTEGER: 1,
     DataType.LONG: 1,
@@ -78,7 +78,7 @@ _EXAMPLES: dict[DataType, Any] = {
 def request_schema(signature: Signature | None) -> Schema:
     """The body of a scoring request: each way in which the model's input can be sent, exactly one at a time."""
     data = _forms(signature)
-    params = {"params": _params(signature.params)} if signature is not None and signature.params else {}
+    params = {"params": params_schema(signature.params)} if signature is not None and signature.params else {}
     return {
         "oneOf": [
             {
@@ -100,9 +100,28 @@ def request_example(signature: Signature | None) -> Any:
         arrays = {tensor.name: _zeros(tensor.shape) for tensor in signature.tensors}
         return {"inputs": arrays.get(None, arrays)}
     if signature.columns is not None:
-        row = {column.name: _EXAMPLES[column.type] for column in signature.columns}
+        row = {column.name: EXAMPLES[column.type] for column in signature.columns}
         return {"dataframe_records": [row]} if None not in row else {"inputs": [_values(signature.columns)]}
     return {"inputs": []}
+
+
+def may_be_null(column: Column) -> bool:
+    """Whether null is taken among the column's values, by a model that does not refuse it."""
+    return column.type in _NULLABLE or (column.type is DataType.BINARY and not column.required)
+
+
+def params_schema(params: Sequence[Param]) -> Schema:
+    """The model's params: all of them may be left out."""
+    properties = {}
+    for param in params:
+        schema = {"anyOf": [_PARAMS[param.type], NULL]}
+        properties[param.name] = {"type": "array", "items": schema} if param.is_list else schema
+    return {"anyOf": [object_schema(properties, []), NULL]}
+
+
+def object_schema(properties: dict[str, Schema], required: list[str]) -> Schema:
+    """An object with these properties, and perhaps with others."""
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _forms(signature: Signature | None) -> dict[str, Schema]:
@@ -114,7 +133,7 @@ def _forms(signature: Signature | None) -> dict[str, Schema]:
     if (tensors := signature.tensors) is not None:
         arrays = {str(tensor.name): _array(tensor, signature) for tensor in tensors}
         if tensors[0].name is not None:
-            return {"inputs": _object(arrays, list(arrays))}
+            return {"inputs": object_schema(arrays, list(arrays))}
         schema = _array(tensors[0], signature)
         return {"inputs": schema, "instances": schema}
     columns = signature.columns
@@ -140,7 +159,7 @@ def _forms(signature: Signature | None) -> dict[str, Schema]:
 def _anything() -> dict[str, Schema]:
     """What any body must be like. What is in it is for the model to understand."""
     labels = {"type": ["array", "null"]}
-    split = _object({"columns": labels, "index": labels, "data": {"type": "array"}}, ["data"])
+    split = object_schema({"columns": labels, "index": labels, "data": {"type": "array"}}, ["data"])
     records: Schema = {"type": "array"}
     return {
         "dataframe_records": records,
@@ -164,8 +183,8 @@ def _rows(columns: Sequence[Column], signature: Signature, *, is_table: bool) ->
     together, and for a single row.
     """
     rows: Schema = {"type": "array", "minItems": 1}
-    names = [column.name for column in columns if not column.required and not (is_table and _may_be_null(column))]
-    row = _object(
+    names = [column.name for column in columns if not column.required and not (is_table and may_be_null(column))]
+    row = object_schema(
         {str(column.name): _cell(column, signature) for column in columns},
         [str(column.name) for column in columns if column.required],
     )
@@ -184,33 +203,21 @@ def _split(columns: Sequence[Column], signature: Signature) -> Schema:
     # the values of a single column may stand without brackets of their own
     data |= {"items": row} if len(cells) > 1 else {"anyOf": [{"items": row}, {"items": cells[0]}]}
     properties: dict[str, Schema] = {"columns": {"const": [column.name for column in columns]}, "data": data}
-    return _object(properties, ["columns", "data"]) | {"additionalProperties": False}
+    return object_schema(properties, ["columns", "data"]) | {"additionalProperties": False}
 
 
 def _cell(column: Column, signature: Signature) -> Schema:
     """Null stands for a missing number or date, unless the model needs each of them."""
-    may_be_null = column.type is not DataType.STRING and _may_be_null(column)
-    is_taken = may_be_null and (signature.takes_null or not column.required)
-    return {"anyOf": [*_CELLS[column.type], _NULL] if is_taken else _CELLS[column.type]}
-
-
-def _may_be_null(column: Column) -> bool:
-    return column.type in _NULLABLE or (column.type is DataType.BINARY and not column.required)
-
-
-def _params(params: Sequence[Param]) -> Schema:
-    properties = {}
-    for param in params:
-        schema = {"anyOf": [_PARAMS[param.type], _NULL]}
-        properties[param.name] = {"type": "array", "items": schema} if param.is_list else schema
-    return {"anyOf": [_object(properties, []), _NULL]}
+    is_taken = column.type is not DataType.STRING and may_be_null(column)
+    is_taken = is_taken and (signature.takes_null or not column.required)
+    return {"anyOf": [*_CELLS[column.type], NULL] if is_taken else _CELLS[column.type]}
 
 
 def _array(tensor: Tensor, signature: Signature) -> Schema:
     """Rectangular arrays cannot be said in a schema: axes of any length after the first are shown with length one."""
     kind = _TYPES.get(tensor.dtype)
     has_null = kind in _NULLABLE and signature.takes_null
-    schema: Schema = {} if kind is None else {"anyOf": [*_CELLS[kind], _NULL] if has_null else _CELLS[kind]}
+    schema: Schema = {} if kind is None else {"anyOf": [*_CELLS[kind], NULL] if has_null else _CELLS[kind]}
     may_be_empty = len(tensor.shape) == 1 and signature.takes_no_rows
     for place, size in reversed(list(enumerate(tensor.shape))):
         least = 0 if may_be_empty else 1
@@ -225,8 +232,4 @@ def _zeros(shape: Sequence[int]) -> Any:
 
 
 def _values(columns: Sequence[Column]) -> list[Any]:
-    return [_EXAMPLES[column.type] for column in columns]
-
-
-def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
-    return {"type": "object", "properties": properties, "required": required}
+    return [EXAMPLES[column.type] for column in columns]

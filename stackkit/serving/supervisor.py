@@ -68,7 +68,7 @@ class Supervisor:
 
     ``report`` is called with each new state, and again soon when it raises OSError; ``log`` takes the workers' output.
     On SIGUSR1 ``reread`` says what is to be served from now on; without it that is what is served already, loaded
-    anew.
+    anew. ``failed_update`` is told until then.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Supervisor:
         log: LogWriter,
         report: Callable[[ServerState], None],
         reread: Callable[[], Launch] | None = None,
+        failed_update: FailedUpdate | None = None,
     ) -> None:
         self._launch = launch
         self._served = launch  # ahead of the former until the last worker of that has stopped accepting
@@ -93,7 +94,7 @@ class Supervisor:
         self._stopping = False
         self._update_asked = False
         self._update: Launch | None = None
-        self._failed_update: FailedUpdate | None = None
+        self._failed_update = failed_update
         self._published: ServerState | None = None
         self._unreported: ServerState | None = None
         self._shared = -1
@@ -156,6 +157,11 @@ class Supervisor:
             if not is_loopback(self._launch.host) and self._launch.token_file is None:
                 logger.warning("whoever reaches %s may use the model: --token-file asks for a token", self._launch.host)
             self._enter(Phase.READY)
+        self._go_on_with_updates()
+
+    def _go_on_with_updates(self) -> None:
+        if self._update is not None and self._update_asked:
+            self._reconsider(self._update)
         if self._update is not None:
             if all(slot.coming is not None and slot.coming.phase is WorkerPhase.READY for slot in self._slots):
                 self._switch(self._update)
@@ -248,6 +254,9 @@ class Supervisor:
         except ClaimError as error:
             logger.error("there is nothing to update to: %s", error)  # noqa: TRY400
             return
+        if self._update.token and self._update.token == self._served.token:
+            self._update = None  # it was told twice
+            return
         self._failed_update = None
         logger.info("updating to revision %d", self._update.revision)
         fixed = ("host", "workers")
@@ -259,6 +268,17 @@ class Supervisor:
                 slot.coming = self._start(slot, self._update)
         except OSError as error:
             self._fail_update(_cannot_start(self._update, error))
+
+    def _reconsider(self, update: Launch) -> None:
+        """Another update was asked for before this one was done: there is no need to wait for it to load."""
+        try:
+            asked = self._reread()
+        except ClaimError:
+            return  # told when its turn comes
+        if asked.token != update.token:
+            self._fail_update("another update was asked for meanwhile")
+        elif update.token:
+            self._update_asked = False  # it was told twice
 
     def _switch(self, launch: Launch) -> None:
         """Every new worker is ready: let the old ones finish what they have."""

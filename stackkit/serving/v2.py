@@ -15,7 +15,7 @@ from .service import Service, aside
 from .signature import Column, DataType, Signature, Tensor
 from .v2_inference import HEADER_LENGTH, NAMELESS_OUTPUT, VERSION, read, to_payload, write
 
-_COLUMN_DATATYPES = {
+COLUMN_DATATYPES = {
     DataType.BOOLEAN: "BOOL",
     DataType.INTEGER: "INT32",
     DataType.LONG: "INT64",
@@ -25,7 +25,7 @@ _COLUMN_DATATYPES = {
     DataType.BINARY: "BYTES",
     DataType.DATETIME: "BYTES",
 }
-_NAMELESS_INPUT = "input"
+NAMELESS_INPUT = "input"
 """What an input is called that has no name in the signature; under which name it is sent makes no difference."""
 
 
@@ -94,25 +94,26 @@ def metadata(name: str, signature: Signature | None) -> dict[str, Any]:
         "name": name,
         "versions": [VERSION],
         "platform": "stackkit",
-        "inputs": _described(inputs, _NAMELESS_INPUT),
-        "outputs": _described(outputs, NAMELESS_OUTPUT),
+        "inputs": described(inputs, NAMELESS_INPUT),
+        "outputs": described(outputs, NAMELESS_OUTPUT),
     }
 
 
-def _described(fields: Sequence[Column | Tensor] | None, nameless: str) -> list[dict[str, Any]]:
+def described(fields: Sequence[Column | Tensor] | None, nameless: str) -> list[dict[str, Any]]:
+    """Name, datatype and shape of each, as the protocol says them; ``nameless`` is the name of one that has none."""
     from .v2_tensors import datatype_of
 
-    described: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for field in fields or ():
         if isinstance(field, Tensor):
             shape = list(field.shape)
-            described.append({"name": field.name or nameless, "datatype": datatype_of(field.dtype), "shape": shape})
+            entries.append({"name": field.name or nameless, "datatype": datatype_of(field.dtype), "shape": shape})
         elif field.name is not None:
-            described.append({"name": field.name, "datatype": _COLUMN_DATATYPES[field.type], "shape": [-1]})
+            entries.append({"name": field.name, "datatype": COLUMN_DATATYPES[field.type], "shape": [-1]})
         else:  # columns without names come as one tensor
             shape = [-1] if len(fields or ()) == 1 else [-1, len(fields or ())]
-            return [{"name": nameless, "datatype": _COLUMN_DATATYPES[field.type], "shape": shape}]
-    return described
+            return [{"name": nameless, "datatype": COLUMN_DATATYPES[field.type], "shape": shape}]
+    return entries
 
 
 def _check_name(request: Request, name: str) -> None:

@@ -31,7 +31,7 @@ class Inference:
         self.inputs = inputs
         self.id = _typed(content, "id", str, "text")
         self.parameters = _typed(content, "parameters", dict, "an object") or {}
-        self.outputs = _entries(content, "outputs") if content.get("outputs") else None
+        self.outputs = _entries(content, "outputs") if _typed(content, "outputs", list, "a list") else None
 
     def params_of(self, signature: Signature | None) -> dict[str, Any] | None:
         """Those of the parameters that are the model's own; the others are the protocol's, or nobody's."""
@@ -82,7 +82,8 @@ def to_payload(inputs: Mapping[str, Array], signature: Signature | None) -> Payl
     """The inputs as the model's signature names them: columns or tensors.
 
     Where a signature has columns, one matrix as wide as there are columns will do too. A single input without a
-    counterpart in the signature is the model's whole input, whatever its name. Raises BadRequestError.
+    counterpart in the signature is the model's whole input, whatever its name. Raises BadRequestError, also for an
+    input that the signature does not have.
     """
     columns = signature.columns if signature is not None else None
     if columns is not None and columns[0].name is not None:
@@ -97,6 +98,8 @@ def to_payload(inputs: Mapping[str, Array], signature: Signature | None) -> Payl
     elif len(tensors) == 1 and len(inputs) == 1 and tensors[0].name not in inputs:
         (whole,) = inputs.values()
         return Payload(Shape.INPUTS, {tensors[0].name: _text(whole)})
+    else:
+        _check_names(inputs, [str(tensor.name) for tensor in tensors])
     return Payload(Shape.INPUTS, {name: _text(values) for name, values in inputs.items()})
 
 
@@ -106,14 +109,20 @@ def _columns(inputs: Mapping[str, Array], columns: Sequence[Column]) -> dict[str
         ((name, values),) = inputs.items()
         if name not in names and values.ndim == 2 and values.shape[1] == len(names):
             inputs = {column: values[:, place] for place, column in enumerate(names)}
+    _check_names(inputs, names)
     kinds = {column.name: column.type for column in columns}
     result = {}
     for name, values in inputs.items():
         if values.ndim != 1 and values.shape[1:] != (1,):
             raise BadRequestError(f"The input {name} is a column of the model's: its shape must be [-1] or [-1, 1].")
         flat = values.reshape(-1)
-        result[name] = (flat if kinds.get(name) is DataType.BINARY else _text(flat)).tolist()
+        result[name] = (flat if kinds[name] is DataType.BINARY else _text(flat)).tolist()
     return result
+
+
+def _check_names(inputs: Mapping[str, Array], names: Sequence[str]) -> None:
+    if unknown := [name for name in inputs if name not in names]:
+        raise BadRequestError(f"The model has no input {', '.join(unknown)}; it has {', '.join(names)}.")
 
 
 def _text(values: Array) -> Array:

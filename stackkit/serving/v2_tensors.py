@@ -95,6 +95,9 @@ def _from_json(flat: list[Any], datatype: str, entry: Mapping[str, Any]) -> Arra
         raise _unfit(name, datatype, "true and false")
     if dtype.kind == "f":
         return _floats(flat, dtype, entry)
+    if float in kinds:  # JSON knows but one kind of number: 1.0 is an integer too
+        flat = [int(value) if type(value) is float and value.is_integer() else value for value in flat]
+        kinds = set(map(type, flat))
     if not kinds <= {int}:
         raise _unfit(name, datatype, "integers")
     limits = np.iinfo(dtype)
@@ -112,11 +115,10 @@ def _floats(flat: list[Any], dtype: np.dtype[Any], entry: Mapping[str, Any]) -> 
         values = np.array(flat, dtype="float64")
     except OverflowError:
         raise _unfit(name, datatype, "numbers in its range") from None
-    with np.errstate(over="ignore"):
-        result = values.astype(dtype)
-    if (np.isinf(result) & np.isfinite(values)).any():
+    # not by what becomes infinite: what is a little too large would be rounded down
+    if (np.isfinite(values) & (np.abs(values) > np.finfo(dtype).max)).any():
         raise _unfit(name, datatype, "numbers in its range")
-    return result
+    return values.astype(dtype)
 
 
 def _from_raw(raw: bytes, datatype: str, name: str) -> Array:

@@ -36,7 +36,9 @@ from .signature import Casting
 logger = logging.getLogger("stackkit.serving.worker")
 
 _GARBAGE = 20_000
-"""Objects after which Python looks for cycles: a request makes some hundred, and leaves none."""
+"""Objects after which Python looks for cycles: a request makes some hundred and leaves none, and what a library makes
+while it is imported is there to stay.
+"""
 
 _FAREWELL = 0.2
 """Seconds in which a worker that is given up says so to those who wait."""
@@ -44,6 +46,7 @@ _FAREWELL = 0.2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM. The process ends with status 1 when the model cannot be loaded."""
+    gc.set_threshold(_GARBAGE)
     options = _parser().parse_args(arguments)
     for descriptor in (options.listener, options.control, options.metrics):
         os.set_inheritable(descriptor, False)  # programs that the model starts have no use for them
@@ -141,11 +144,13 @@ def _read_token(path: str | None) -> str | None:
 def _load(service: Service, model: str, format_name: str | None, casting: Casting, control: socket.socket) -> None:
     began = time.perf_counter()
     try:
+        # what is there by then stays: looking through it for garbage would stop every request for as long as it takes,
+        # and a library is most of it, and leaves none
+        formats.import_library(model, format_name)
+        gc.freeze()
         loaded = formats.load(model, format_name, casting)
-        # what is there now stays: looking through it for garbage would stop every request for as long as it takes
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_GARBAGE)
         service.serve(loaded)
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)

@@ -245,7 +245,7 @@ def _tell(engine: Engine, error: DBAPIError) -> StoreError | None:
 _databases: dict[Settings, Database] = {}
 
 
-def default_database() -> Database:
-    """The database that the environment names now; the same object for the same settings."""
-    settings = Settings.load()
+def default_database(settings: Settings | None = None) -> Database:
+    """The database that the environment names, now or when ``settings`` were loaded; one object for the same ones."""
+    settings = Settings.load() if settings is None else settings
     return _databases.setdefault(settings, Database(settings))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from ..errors import SchemaVersionError, StoreError
 from ..settings import ENV_DATABASE_URL
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code works with: the newest in ``migrations/stackkit_migrations/versions``."""
 
 VERSION_TABLE = "stackkit_schema"

@@ -6,6 +6,7 @@ lifecycle's business (``stackkit.model_deployers.lifecycle``).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -67,11 +68,11 @@ def _sqlite_likely(element: likely, compiler: Any, **kwargs: Any) -> str:
 
 
 def insert_service(connection: Connection, values: Mapping[str, Any], owner: str) -> bool:
-    """Add a service with its first or the given revision, leased to ``owner`` at epoch 1; False when there is one.
+    """Add a service, leased to ``owner``; False when there is one. Revision and epoch are 1, or what they are given.
 
     Raises NotFoundError when its deployer is not.
     """
-    values = {"revision": 1, **values, "lease_owner": owner, "lease_epoch": 1}
+    values = {"revision": 1, "lease_epoch": 1, **values, "lease_owner": owner}
     try:
         with connection.begin_nested():
             connection.execute(
@@ -120,6 +121,13 @@ def revisions(connection: Connection, service_id: str) -> Sequence[RowMapping]:
     table = service_revisions
     query = select(table).where(table.c.service_id == service_id).order_by(table.c.number)
     return connection.execute(query).mappings().all()
+
+
+def revision(connection: Connection, service_id: str, number: int) -> RowMapping | None:
+    """A revision of a service; None when there is none of that number."""
+    table = service_revisions
+    query = select(table).where(table.c.service_id == service_id, table.c.number == number)
+    return connection.execute(query).mappings().first()
 
 
 def digests_named(connection: Connection, digests: Collection[str]) -> set[str]:
@@ -271,6 +279,11 @@ def _change(connection: Connection, values: Mapping[str, Any], *where: ColumnEle
 # History
 
 
+def new_event_key() -> str:
+    """An idempotency key for an event whose transaction may be done twice; to be made before the first time."""
+    return str(uuid.uuid4())
+
+
 def record_event(
     connection: Connection,
     service: RowMapping | Mapping[str, Any],
@@ -280,8 +293,12 @@ def record_event(
     outcome: str,
     state: str | None = None,
     message: str = "",
+    key: str | None = None,
 ) -> None:
-    """Add a line to the service's history."""
+    """Add a line to the service's history; a no-op when there is one with that idempotency key."""
+    with_key = select(service_events.c.id).where(service_events.c.idempotency_key == key)
+    if key is not None and connection.execute(with_key).first() is not None:
+        return
     connection.execute(
         insert(service_events).values(
             service_id=service["id"],
@@ -292,6 +309,7 @@ def record_event(
             state=state,
             outcome=outcome,
             message=message,
+            idempotency_key=key,
         )
     )
 

@@ -138,6 +138,9 @@ services = Table(
     Column("message", LONG_TEXT, nullable=False),
     Column("prediction_url", Text),
     Column("details", JSON, nullable=False),
+    # the newer revision that answers a part of the requests: 100 percent while it is promoted, 0 while it is aborted
+    Column("canary_revision", Integer),
+    Column("canary_percent", Integer),
     Column("platform_id", String(255)),
     Column("platform_name", String(255)),
     Column("unknown_since", Timestamp),
@@ -192,6 +195,8 @@ service_events = Table(
     Column("state", String(32)),
     Column("outcome", String(16), nullable=False),
     Column("message", LONG_TEXT, nullable=False),
+    # made before the transaction: one whose commit was not answered is done again, and finds its own line
+    Column("idempotency_key", String(36), unique=True, index=True),
     sqlite_autoincrement=True,
     **OPTIONS,
 )

@@ -23,6 +23,7 @@ class Sample(Config):
     names: list[str] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
     probe: Probe | None = None
+    local: bool = False
 
 
 def split(*args: str) -> Any:
@@ -74,11 +75,16 @@ def test_names_and_values_of_attributes(word, attributes):
     assert split("x", word)["attributes"] == attributes
 
 
-@pytest.mark.parametrize("args", [("x", "--port"), ("x", "--port", "--yes")])
-def test_an_attribute_without_a_value_is_wrong_usage(args):
-    result = split(*args)
-    assert result.exit_code == 2
-    assert "--port=VALUE" in result.stderr
+@pytest.mark.parametrize("args", [("x", "--local"), ("x", "--local", "--yes")])
+def test_an_option_that_stands_alone_is_a_switch(args):
+    assert split(*args)["attributes"] == {"local": None}
+    assert typed(Sample, {"local": None}) == {"local": True}
+
+
+@pytest.mark.parametrize("name", ["host", "env.A", "probe.seconds"])
+def test_an_attribute_without_a_value_is_wrong_usage(name):
+    with pytest.raises(click.UsageError, match=f"--{name}=VALUE"):
+        typed(Sample, {name: None})
 
 
 def test_values_are_read_by_the_type_of_their_field():

@@ -145,7 +145,7 @@ def test_describe_has_the_history(ok, read, deploy):
     assert names == [
         *("PROPERTY", "MODEL_NAME", "MODEL_URI", "PIPELINE_NAME", "RUN_NAME", "PIPELINE_STEP_NAME", "PREDICTION_URL"),
         *("STATUS", "STATUS_MESSAGE", "UUID", "SERVICE_NAME", "MODEL_VERSION", "DEPLOYER", "FLAVOR", "PLATFORM"),
-        *("REVISION", "MODEL_DIGEST", "CREATED", "BEHAVIOUR", "REPLICAS"),
+        *("REVISION", "CANARY", "MODEL_DIGEST", "CREATED", "BEHAVIOUR", "REPLICAS"),
     ]
     assert history.splitlines()[0].split() == ["AT", "ACTION", "OUTCOME", "STATE", "ACTOR", "MESSAGE"]
 

@@ -6,8 +6,11 @@ import fcntl
 import http.client
 import io
 import json
+import os
 import pickle
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -402,3 +406,31 @@ def test_an_image_that_cannot_be_pushed_stays(
         assert engine.images.get(tag)
     finally:
         remove(engine, tag)
+
+
+DENIED = """
+import os
+from stackkit.environments import images
+from stackkit.errors import PlatformUnavailableError
+
+images.connect().close()  # what that imports need not be readable for the other user
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    images.connect()
+except PlatformUnavailableError as error:
+    print(error.message, error.hint, sep="\\n", end="")
+"""
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_user_who_may_not_use_the_engine_is_told_so() -> None:
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    path = Path(urlsplit(host).path)
+    if os.geteuid() != 0 or not path.is_socket() or path.stat().st_mode & 0o007:
+        pytest.skip("only root can become somebody who may not use this engine's socket")
+    told = subprocess.run([sys.executable, "-c", DENIED], capture_output=True, text=True, check=True).stdout
+    message, hint = told.splitlines()
+    assert message == f"You may not use the Docker Engine at {host}: permission denied."
+    assert "usermod -aG docker" in hint

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
-from stackkit.environments.launch import check_gpus, claim_command, predict_command, serve_command, server_environment
+from stackkit.environments.launch import (
+    check_gpus,
+    claim_command,
+    ports,
+    predict_command,
+    serve_command,
+    server_environment,
+)
 from stackkit.errors import InvalidConfigError
 
 SERVER = ["-P", "-m", "stackkit.serving"]
@@ -54,3 +62,13 @@ def test_a_hidden_gpu_is_refused() -> None:
 def test_predict_command_with_another_interpreter() -> None:
     command = predict_command("/m", Path("a.csv"), Path("b.csv"), {}, {"format": None}, python="/env/bin/python")
     assert command[:5] == ["/env/bin/python", "-P", "-m", "stackkit.serving.batch", "/m"]
+
+
+def test_a_service_is_given_the_same_ports_each_time() -> None:
+    service = uuid.uuid4()
+    given = list(ports(service))
+    assert given == list(ports(service))
+    assert len(set(given)) == len(given), "each once"
+    assert min(given) > 1023
+    assert max(given) < 32768, "Linux gives those from here on to outgoing connections"
+    assert next(ports(uuid.UUID(int=service.int + 1))) != given[0]

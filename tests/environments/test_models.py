@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stackkit.environments.models import resolve
+from stackkit.environments.models import find_missing, resolve
 from stackkit.errors import ModelError
 
 
@@ -160,3 +160,13 @@ def test_a_parent_after_a_link_is_where_the_link_leads(model_file: Path, models_
     link.symlink_to(model_file.parent / "inner")
     uri = f"{link}{os.sep}..{os.sep}model.joblib"
     assert resolve(uri, models_folder=models_folder).uri == str(model_file)
+
+
+def test_what_lies_there_no_more_is_found_missing(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    assert find_missing(str(file)) == file
+    assert find_missing(f"{file}:predict") == Path(f"{file}")
+    file.touch()
+    assert find_missing(str(file)) is None
+    assert find_missing(f"{file}:predict") is None
+    assert find_missing("json:loads") is None, "a module lies nowhere"

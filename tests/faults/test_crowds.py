@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from multiprocessing.context import ForkServerContext
 
 import pytest
+from killing import deploy_and_tell, running, start_or_stop
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
+from stackkit.settings import Settings
 
 
 @pytest.mark.faults
 @pytest.mark.all_databases
 def test_fifty_processes_that_deploy_the_same_get_one_server(
-    deployer: BaseModelDeployer, models: dict[str, str], tmp_path: Path
+    settings: Settings, deployer: BaseModelDeployer, models: dict[str, str], processes: ForkServerContext
 ) -> None:
-    code = (
-        "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
-        "print(L.get_active_model_deployer().deploy_model(model_name='m', model_uri=sys.argv[1]).id)"
-    )
-    running = [
-        subprocess.Popen([sys.executable, "-c", code, models["one"]], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-        for _ in range(50)
-    ]
-    answers = {process.communicate(timeout=120)[0].strip() for process in running}
-    assert [process.returncode for process in running] == [0] * 50
+    together, answers = processes.Barrier(50), processes.SimpleQueue()
+    arguments = (settings, models["one"], together, answers)
+    crowd = [processes.Process(target=deploy_and_tell, args=arguments) for _ in range(50)]
+    with running(*crowd):
+        for process in crowd:
+            process.join(120)
+        assert [process.exitcode for process in crowd] == [0] * 50
+    told = {answers.get() for _ in crowd}
+    answers.close()
     (service,) = deployer.find_model_server()
-    assert answers == {service.id}
+    assert told == {service.id}
     assert service.is_running
     started = [line for line in service.logs() if "worker 0 started" in line]
     assert len(started) == 1
@@ -37,16 +36,20 @@ def test_fifty_processes_that_deploy_the_same_get_one_server(
 @pytest.mark.faults
 @pytest.mark.all_databases
 def test_processes_that_start_and_stop_one_server_take_turns(
-    client: Client, deployer: BaseModelDeployer, models: dict[str, str], tmp_path: Path
+    client: Client,
+    settings: Settings,
+    deployer: BaseModelDeployer,
+    models: dict[str, str],
+    processes: ForkServerContext,
 ) -> None:
     service = deployer.deploy_model(model_name="m", model_uri=models["one"])
-    code = (
-        "import sys; from stackkit.model_deployers import LocalModelDeployer as L;"
-        "getattr(L.get_active_model_deployer(), sys.argv[1])('m', timeout=120)"
-    )
+    together = processes.Barrier(10)
     verbs = ["start_model_server", "stop_model_server"] * 5
-    running = [subprocess.Popen([sys.executable, "-c", code, verb], cwd=tmp_path) for verb in verbs]
-    assert [process.wait(120) for process in running] == [0] * 10
+    crowd = [processes.Process(target=start_or_stop, args=(settings, verb, together)) for verb in verbs]
+    with running(*crowd):
+        for process in crowd:
+            process.join(150)
+        assert [process.exitcode for process in crowd] == [0] * 10
     steps = [
         (event["action"], event["outcome"], event["actor"])
         for event in client.servers.history(service.id)

@@ -6,7 +6,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from killing import OPERATIONS, delete, run, truth
+from killing import OPERATIONS, delete, run, running, truth
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer
@@ -29,8 +29,8 @@ def test_killed_at_each_point(
             each(deployer, models)
         kill_at += 1
         killed = processes.Process(target=run, args=(home, name, models, kill_at))
-        killed.start()
-        killed.join(120)
+        with running(killed):
+            killed.join(120)
         if killed.exitcode == 0:
             break
         assert killed.exitcode == -9, f"at point {kill_at} it ended with {killed.exitcode}"

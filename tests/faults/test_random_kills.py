@@ -50,26 +50,25 @@ def test_processes_killed_at_random(
         process.start()
         return process
 
-    operators = [begin() for _ in range(3)]
-    while killed.total() < KILLS:
-        assert time.monotonic() < deadline, f"only {killed.total()} kills (seed {SEED})"
-        time.sleep(pause * chance.uniform(0.1, 1.5))
-        if chance.random() < 0.7:
-            victim = operators.pop(chance.randrange(len(operators)))
-            victim.kill()
-            victim.join()
-            killed["operators"] += 1
-            operators.append(begin())
-        elif kind := kill_some_server(home, chance):
-            killed[kind] += 1
-        else:
-            continue
-        if killed.total() % 10 == 0:
-            end(operators)
-            truth(client, home)
-            compared += 1
-            operators = [begin() for _ in range(3)]
-    end(operators)
+    operators: list[ForkServerProcess] = []
+    try:
+        while killed.total() < KILLS:
+            assert time.monotonic() < deadline, f"only {killed.total()} kills (seed {SEED})"
+            operators += [begin() for _ in range(3 - len(operators))]
+            time.sleep(pause * chance.uniform(0.1, 1.5))
+            if chance.random() < 0.7:
+                end([operators.pop(chance.randrange(len(operators)))])
+                killed["operators"] += 1
+            elif kind := kill_some_server(home, chance):
+                killed[kind] += 1
+            else:
+                continue
+            if killed.total() % 10 == 0:
+                end(operators)
+                truth(client, home)
+                compared += 1
+    finally:
+        end(operators)
 
     truth(client, home)
     for service in list(client.servers.find(refresh=False)):
@@ -82,10 +81,11 @@ def test_processes_killed_at_random(
 
 
 def end(operators: list[ForkServerProcess]) -> None:
+    """Kill them all, and leave none in the list."""
     for each in operators:
         each.kill()
-    for each in operators:
-        each.join()
+    while operators:
+        operators.pop().join()
 
 
 def kill_some_server(home: Path, chance: random.Random) -> str | None:

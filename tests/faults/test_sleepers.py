@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killing import OPERATIONS, delete, fall_asleep, truth
+from killing import OPERATIONS, delete, fall_asleep, running, truth
 from sqlalchemy import update
 
 from stackkit import Client
@@ -40,16 +40,16 @@ def test_a_sleeper_is_fenced_wherever_it_fell_asleep(
             each(deployer, models)
         at += 1
         sleeper = processes.Process(target=fall_asleep, args=(settings, name, models, at))
-        sleeper.start()
-        if not falls_asleep(sleeper):
-            assert sleeper.exitcode == 0
-            delete(deployer, models)
-            break
-        with client.database.write() as connection:
-            connection.execute(update(services).values(lease_expires=now(-1)))  # in place of half a minute's wait
-        operation(deployer, models)
-        os.kill(sleeper.pid or 0, signal.SIGCONT)
-        sleeper.join(60)
+        with running(sleeper):
+            if not falls_asleep(sleeper):
+                assert sleeper.exitcode == 0
+                delete(deployer, models)
+                break
+            with client.database.write() as connection:
+                connection.execute(update(services).values(lease_expires=now(-1)))  # in place of half a minute's wait
+            operation(deployer, models)
+            os.kill(sleeper.pid or 0, signal.SIGCONT)
+            sleeper.join(60)
         exits.add(sleeper.exitcode)
         assert sleeper.exitcode in (0, 3), f"at point {at} it ended with {sleeper.exitcode}"
         truth(client, home)

@@ -404,7 +404,8 @@ def test_a_server_that_lost_its_row_is_found_and_adopted(
     client: Client, deployer: BaseModelDeployer, model: str, tmp_path: Path
 ) -> None:
     service = deployer.deploy_model(model_name="m", model_uri=model, pipeline_name="p")
-    deployer.update_model_server(service, request_timeout=30)
+    for seconds in (10, 20, 30):  # each under a higher epoch than the last
+        deployer.update_model_server(service, request_timeout=seconds)
     assert deployer.find_orphans() == []
     deployer.delete_model_server(service, forget=True)
     assert not deployer.find_model_server()
@@ -412,9 +413,10 @@ def test_a_server_that_lost_its_row_is_found_and_adopted(
     assert orphan.service_id == service.id
     adopted = deployer.adopt_model_server(service.uuid)
     assert (adopted.uuid, adopted.prediction_url) == (service.uuid, service.prediction_url)
-    assert (adopted.is_running, adopted.revision, adopted.status.message) == (True, 2, "")
+    assert (adopted.is_running, adopted.revision, adopted.status.message) == (True, 4, "")
     assert adopted.config["request_timeout"] == 30
-    assert deployer.deploy_model(model_name="m", model_uri=model, pipeline_name="p", request_timeout=30).revision == 2
+    assert deployer.deploy_model(model_name="m", model_uri=model, pipeline_name="p", request_timeout=30).revision == 4
+    assert deployer.update_model_server(adopted, request_timeout=40).is_running
     assert deployer.find_orphans() == []
     with pytest.raises(NotFoundError):
         deployer.adopt_model_server(service.uuid)
@@ -449,3 +451,17 @@ def test_a_deployer_with_servers_cannot_be_pointed_elsewhere_or_deleted(
     client.register_component(ComponentType.MODEL_DEPLOYER, "local", "local", {"folder": str(tmp_path / "elsewhere")})
     moved = client.model_deployer("local").deploy_model(model_name="m", model_uri=model)
     assert folder_of(moved).parent == tmp_path / "elsewhere"
+
+
+def test_an_update_that_takes_too_long_is_undone_without_stopping_anything(
+    deployer: BaseModelDeployer, model: str, tmp_path: Path
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    supervisor = supervisor_of(service)
+    (tmp_path / "slow.py").write_text(f"import time\ntime.sleep(600)\n{MODEL.format(answer='two')}", encoding="utf-8")
+    with pytest.raises(DeploymentError, match="did not update in time"):
+        deployer.update_model_server(service, model_uri=f"{tmp_path}/slow.py:predict", timeout=1)
+    seen = deployer.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.status.message) == (True, 1, "")
+    assert seen.predict([[1]]) == ["one"]
+    assert supervisor_of(seen) == supervisor

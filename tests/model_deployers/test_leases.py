@@ -178,3 +178,27 @@ def test_a_database_that_stays_away_is_told(
     outage(60)
     with pytest.raises(StoreError, match="away"):
         lease.write({"message": "never"})
+
+
+def test_an_event_is_written_once_although_its_commit_was_not_answered(
+    database: Database, service_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "_PAUSES", (0.001, 0.001))
+    write, unanswered = Database.write, []
+
+    @contextmanager
+    def lose_the_first_answer(database: Database) -> Iterator[Connection]:
+        with write(database) as connection:
+            yield connection
+        if not unanswered:
+            unanswered.append("committed")
+            raise StoreError("The connection broke.")
+
+    with take(database, service_id) as lease, monkeypatch.context() as patched:
+        patched.setattr(Database, "write", lose_the_first_answer)
+        lease.write({"message": "seen"}, {"action": "test", "outcome": "done"})
+        lease.write({"message": "seen"}, {"action": "test", "outcome": "done"})
+    assert unanswered
+    with database.read() as connection:
+        written = [event for event in rows.events(connection, service_id) if event["action"] == "test"]
+    assert len(written) == 2, "once for each time that it happened"

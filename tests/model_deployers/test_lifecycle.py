@@ -418,3 +418,23 @@ def test_start_and_stop_at_once_take_turns(client: Client, deployer: MemoryModel
     assert seen.status.message == ""
     done = [action for action, outcome in steps(client, service) if outcome == "done"]
     assert done[-1] == ("start" if running else "stop")
+
+
+def test_a_stop_outlives_a_platform_that_is_away_for_a_moment(
+    deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackkit.model_deployers.waiting._REPEAT_SECONDS", 0.01)
+    service = deploy(deployer, behaviour="never_stop")
+    stop, asked = deployer.do_stop, []
+
+    def away_at_the_second(operation: Operation) -> None:
+        asked.append(operation)
+        if len(asked) == 2:
+            raise PlatformUnavailableError("It does not answer.")
+        if len(asked) == 3:
+            deployer.platform.servers[service.id].behaviour = "run"
+        stop(operation)
+
+    monkeypatch.setattr(deployer, "do_stop", away_at_the_second)
+    service.stop(timeout=5)
+    assert len(asked) == 3

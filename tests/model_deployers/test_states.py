@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from stackkit.model_deployers import Observation, ServiceState, Target
+from stackkit.model_deployers import Canary, Observation, ServiceState, Target
 from stackkit.model_deployers.states import settle
 
 S = ServiceState
@@ -67,3 +67,25 @@ def test_settling_what_was_settled_changes_nothing(target: Target, recorded: S) 
 def test_nothing_is_called_active_that_was_not_seen_active(target: Target, recorded: S) -> None:
     for seen in set(S) - {S.ACTIVE}:
         assert settle(target, recorded, "", 1, Observation(seen)).state is not S.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("canary", "seen", "told"),
+    [
+        (Canary(2, 20), Observation(S.ACTIVE, revision=1, canary=2), ""),
+        (Canary(2, 20), Observation(S.SCALED_TO_ZERO, revision=1, canary=2), ""),
+        (Canary(2, 20), Observation(S.ACTIVE, revision=1), "revision 2, does not answer"),
+        (Canary(2, 20), Observation(S.ACTIVE, revision=1, update_error="no room"), "does not answer: no room"),
+        (Canary(2, 100), Observation(S.ACTIVE, revision=1, canary=2), "promote it again, or abort it"),
+        (Canary(2, 100), Observation(S.ACTIVE, revision=2), "it serves already"),
+        (Canary(2, 0), Observation(S.ACTIVE, revision=1, canary=2), "abort it again"),
+        (Canary(2, 0), Observation(S.ACTIVE, revision=1), "abort it again"),
+        (None, Observation(S.ACTIVE, revision=1, canary=2), "nobody asked for that"),
+        (None, Observation(S.ACTIVE, revision=2, canary=1), "still serves revision 2"),
+    ],
+)
+def test_what_is_told_of_a_canary(canary: Canary | None, seen: Observation, told: str) -> None:
+    settled = settle(Target.ACTIVE, S.ACTIVE, "", 1, seen, canary)
+    assert settled.state is seen.state
+    assert told in settled.message
+    assert bool(settled.message) is bool(told)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from stackkit import Client
 from stackkit.errors import DeploymentError, DeploymentTimeoutError, InvalidConfigError, ModelError, NotFoundError
-from stackkit.model_deployers import Operation, Service, ServiceState
+from stackkit.model_deployers import Observation, Operation, Service, ServiceState
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
 
@@ -177,3 +180,56 @@ def test_an_update_that_was_given_up_holds_up_no_stop(
 
     monkeypatch.setattr(rolling, "do_stop", give_in_at_the_second)
     assert rolling.stop_model_server(service, timeout=5).status.state is ServiceState.INACTIVE
+
+
+def test_a_failed_update_in_place_is_undone_by_the_flavor(
+    rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    update, asked = rolling.do_update, []
+
+    def noted(operation: Operation) -> None:
+        asked.append(operation.service.revision)
+        update(operation)
+
+    monkeypatch.setattr(rolling, "do_update", noted)
+    for behaviour in ("fail", "hang"):
+        with pytest.raises(DeploymentError):
+            rolling.update_model_server(service, behaviour=behaviour, timeout=0.2)
+    assert asked == [2, 1, 2, 1]
+    assert rolling.platform.starts == 1, "it was never stopped"
+
+
+def test_a_failed_update_in_place_that_cannot_be_undone_is_started_anew(
+    client: Client, rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    update = rolling.do_update
+
+    def refuse_the_way_back(operation: Operation) -> None:
+        if operation.service.revision == 1:
+            raise DeploymentError("busy")
+        update(operation)
+
+    monkeypatch.setattr(rolling, "do_update", refuse_the_way_back)
+    with pytest.raises(DeploymentTimeoutError):
+        rolling.update_model_server(service, behaviour="hang", timeout=0.2)
+    seen = rolling.get_model_server(service)
+    assert (seen.is_running, seen.revision, seen.status.message) == (True, 1, "")
+    assert rolling.platform.starts == 2
+
+
+def test_what_is_scaled_to_zero_is_up_and_not_started_anew(
+    rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    check = rolling.do_check
+
+    def asleep(services: Sequence[Service]) -> dict[str, Observation]:
+        return {key: replace(seen, state=ServiceState.SCALED_TO_ZERO) for key, seen in check(services).items()}
+
+    monkeypatch.setattr(rolling, "do_check", asleep)
+    assert rolling.start_model_server(service).status.state is ServiceState.SCALED_TO_ZERO
+    updated = rolling.update_model_server(service, model_uri="two", timeout=5)
+    assert (updated.revision, updated.status.state) == (2, ServiceState.SCALED_TO_ZERO)
+    assert rolling.platform.starts == 1

@@ -135,3 +135,36 @@ def test_the_name_that_clients_call_a_model_by(tmp_path: Path) -> None:
     assert formats.default_name(str(tmp_path / "churn.joblib")) == "churn"
     assert formats.default_name(f"{tmp_path / 'code.py'}:Model.predict") == "predict"
     assert formats.default_name("/") == "model"
+
+
+@pytest.mark.parametrize("name", ["joblib", "mlflow"])
+def test_a_models_library_is_imported_without_the_model(tmp_path: Path, name: str) -> None:
+    """In a process of its own: the library is here already."""
+    if name == "mlflow":
+        for module in ("sklearn", "yaml"):
+            pytest.importorskip(module)
+        flavors = "python_function: {loader_module: mlflow.sklearn, model_path: model.pkl}, sklearn: {}"
+        (tmp_path / "MLmodel").write_text(f"flavors: {{{flavors}}}\n")
+        model, library = tmp_path / "model.pkl", "sklearn"
+    else:
+        pytest.importorskip("joblib")
+        model, library = tmp_path / "model.joblib", "joblib"
+    model.write_bytes(b"no pickle")
+    code = f"""
+import sys
+from stackkit.serving import formats
+formats.import_library({str(tmp_path)!r})
+assert {library!r} in sys.modules
+assert "mlflow" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "format_name"), [("module:function", None), ("m.pkl", "pickle"), ("m.onnx", "skops")])
+def test_no_library_is_no_failure(
+    tmp_path: Path, name: str, format_name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is missing, or not known, is for the loader to say."""
+    monkeypatch.setitem(sys.modules, "skops", None)
+    formats.import_library(name if ":" in name else str(tmp_path / name), format_name)

@@ -16,6 +16,7 @@ from stackkit.serving.models import PreparedInput
 from stackkit.serving.payloads import Payload
 from stackkit.serving.schemas import request_schema
 from stackkit.serving.signature import Column, DataType, Param, Signature, Tensor
+from stackkit.serving.v2_schemas import inference_example
 
 COLUMNS = Signature(
     inputs=tuple(Column(kind, str(kind), required=kind is not DataType.BINARY) for kind in DataType),
@@ -51,17 +52,21 @@ class Counter:
         return self.predict_prepared([self.prepare(data, params)])
 
 
-def body_of(document: Any) -> Any:
-    return document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
+INFER = "/v2/models/{model}/infer"
 
 
+def body_of(document: Any, path: str = "/invocations") -> Any:
+    return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+
+
+@pytest.mark.parametrize("path", ["/invocations", INFER])
 @pytest.mark.parametrize("name", sorted(SIGNATURES.keys() - {"example"}))
 def test_the_example_is_answered_and_fits_the_schema(
-    name: str, serve_model: Callable[..., App], call: Callable[..., Any]
+    name: str, path: str, serve_model: Callable[..., App], call: Callable[..., Any]
 ) -> None:
     app = serve_model(Counter(SIGNATURES[name]))
-    content = body_of(call(app, "/openapi.json", method="GET").content)
-    assert call(app, body=content["example"]).status == 200
+    content = body_of(call(app, "/openapi.json", method="GET").content, path)
+    assert call(app, path.replace("{model}", "model"), body=content["example"]).status == 200
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator.check_schema(content["schema"])
     jsonschema.Draft202012Validator(content["schema"]).validate(content["example"])
@@ -145,6 +150,83 @@ def test_what_the_models_class_refuses_is_not_in_the_schema() -> None:
     assert validator.is_valid({"inputs": [1.5]})
     for body in ({"inputs": [None]}, {"inputs": []}, {"dataframe_split": {"columns": ["a"], "data": []}}):
         assert not validator.is_valid(body)
+
+
+def one(name: str, datatype: str, value: Any, shape: Sequence[int] = (1,)) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": list(shape), "data": [value]}
+
+
+A, B = one("a", "FP64", 1.5), one("b", "INT64", 1)
+PAIR = (Column(DataType.DOUBLE, "a"), Column(DataType.LONG, "b", required=False))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "fits"),
+    [
+        (PAIR, {"inputs": [A, B]}, True),
+        (PAIR, {"inputs": [A]}, True),
+        (PAIR, {"inputs": [A, B], "id": "7", "parameters": {"k": None, "other": []}}, True),
+        (PAIR, {"inputs": [A, B], "outputs": [{"name": "sum"}]}, True),
+        (PAIR, {"inputs": [A | {"data": [None]}]}, True),
+        (PAIR, {"inputs": [B]}, False),
+        (PAIR, {"inputs": [A, B | {"name": "c"}]}, False),
+        (PAIR, {"inputs": [A, B, one("c", "INT64", 1)]}, False),
+        (PAIR, {"inputs": []}, False),
+        (PAIR, {"inputs": [A, B | {"data": [None]}]}, False),
+        (PAIR, {"inputs": [A, B | {"data": [1.5]}]}, False),
+        (PAIR, {"inputs": [A, B], "id": 7}, False),
+        (PAIR, {"inputs": [A, B], "parameters": {"k": "1"}}, False),
+        (PAIR, {"inputs": [A, B], "outputs": [{"name": "difference"}]}, False),
+        (PAIR, {"inputs": [A, B], "outputs": []}, True),
+        (PAIR, {"inputs": [A, B], "outputs": {}}, False),
+        (PAIR, {"inputs": [A, B | {"data": [1.0]}]}, True),
+        ((Column(DataType.BINARY, "a"),), {"inputs": [one("a", "BYTES", "Yg==")]}, True),
+        ((Column(DataType.BINARY, "a"),), {"inputs": [one("a", "BYTES", "b")]}, False),
+        ((Column(DataType.DATETIME, "a"),), {"inputs": [one("a", "BYTES", "yesterday")]}, False),
+        ((Tensor("float32", (-1, 1)),), {"inputs": [one("any", "FP32", [0.5], (1, 1))]}, True),
+        ((Tensor("float32", (-1, 1)),), {"inputs": [one("any", "FP32", 1e39, (1, 1))]}, False),
+        ((Tensor("uint8", (-1,), "x"),), {"inputs": [one("any", "UINT8", 255)]}, True),
+        ((Tensor("uint8", (-1,), "x"),), {"inputs": [one("any", "UINT8", 256)]}, False),
+        ((Tensor("int8", (-1,), "x"), Tensor("bool", (-1,), "y")), {"inputs": [one("x", "INT8", 1)]}, False),
+        (None, {"inputs": [one("any", "INT16", 1), one("other", "BYTES", "a")]}, True),
+        (None, {"inputs": [one("any", "INT16", 1) | {"datatype": "INT24"}]}, False),
+    ],
+)
+def test_what_fits_the_schema_of_inference_is_answered_and_what_does_not_is_refused(
+    serve_model: Callable[..., App],
+    call: Callable[..., Any],
+    inputs: tuple[Column, ...] | tuple[Tensor, ...] | None,
+    body: dict[str, Any],
+    fits: bool,
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    outputs = (Column(DataType.LONG, "sum"),)
+    app = serve_model(Counter(Signature(inputs, outputs=outputs, params=(Param(DataType.LONG, "k", 3),))))
+    schema = body_of(call(app, "/openapi.json", method="GET").content, INFER)["schema"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert jsonschema.Draft202012Validator(schema).is_valid(body) is fits
+    assert call(app, "/v2/models/model/infer", body=body).status == (200 if fits else 400)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_what_is_said_of_the_model_and_what_it_answers_fit_their_schemas(
+    name: str, serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    app = serve_model(Counter(SIGNATURES[name]))
+    document = call(app, "/openapi.json", method="GET").content
+    for method, path in (("GET", "/v2/models/{model}"), ("POST", INFER)):
+        operation = document["paths"][path][method.lower()]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        body = None if method == "GET" else body_of(document, path)["example"]
+        reply = call(app, path.replace("{model}", "model"), body=body, method=method)
+        jsonschema.Draft202012Validator(schema).validate(reply.content)
+
+
+def test_a_scoring_request_of_rows_makes_an_example_of_inference() -> None:
+    """For a model that has no signature, and knows how wide its rows are."""
+    (tensor,) = inference_example(None, {"inputs": [[0.0] * 3]})["inputs"]
+    assert (tensor["datatype"], tensor["shape"], tensor["data"]) == ("FP64", [1, 3], [0.0] * 3)
 
 
 def test_a_model_with_type_hints_takes_inputs_alone() -> None:

@@ -2,7 +2,8 @@
 every kind of model that the document tells apart.
 
 The models take whatever fits their signature, or what their class is known to: what a model's own code refuses beyond
-that, no document can say.
+that, no document can say. The models of the recorded requests (test_scoring_facts) are of the same kinds, and two of
+them could not stand here: echo_typed raises by design when its column boom is true, and special when it gets no rows.
 """
 
 from __future__ import annotations

@@ -129,6 +129,31 @@ def test_an_update_that_cannot_be_loaded_changes_nothing(
     assert server.request("/invocations", {"inputs": 1}).content == {"predictions": "answer 1"}
 
 
+def test_an_update_that_never_loads_makes_way_for_the_next(
+    start_server: Start, models: list[str], tmp_path: Path
+) -> None:
+    server = start_server(models[0])
+    server.wait_ready()
+    (tmp_path / "slow.py").write_text(f"import time\nopen({str(tmp_path / 'loads')!r}, 'x')\ntime.sleep(600)\n")
+    claims.request_update(server.folder, launch_of(server, f"{tmp_path / 'slow.py'}:predict", 1))
+    server.wait(lambda _: (tmp_path / "loads").exists())
+    claims.request_update(server.folder, launch_of(server, models[2], 2))
+    server.wait(lambda state: state.token == "update-2")
+    assert server.request("/invocations", {"inputs": 1}).content == {"predictions": "answer 2"}
+
+
+def test_an_update_that_is_told_twice_is_one(start_server: Start, models: list[str]) -> None:
+    server = start_server(models[0])
+    pid = server.wait_ready().pid
+    claims.request_update(server.folder, launch_of(server, models[1], 1))
+    os.kill(pid, signal.SIGUSR1)
+    server.wait(lambda state: state.token == "update-1")
+    os.kill(pid, signal.SIGUSR1)
+    claims.request_update(server.folder, launch_of(server, models[2], 2))
+    server.wait(lambda state: state.token == "update-2")
+    assert server.log.count("updating to revision 1") == 1
+
+
 def test_an_update_cannot_change_the_number_of_workers(start_server: Start, models: list[str]) -> None:
     server = start_server(models[0])
     server.wait_ready()

@@ -152,6 +152,15 @@ def test_a_matrix_as_wide_as_the_columns_will_do(serve_model: Serve, call: Call)
     assert reply.content["outputs"] == [{"name": "predict", "datatype": "FP64", "shape": [2], "data": [2.5, 4.5]}]
 
 
+def test_an_input_that_the_model_does_not_have_is_refused(adder: App, serve_model: Serve, call: Call) -> None:
+    reply = call(adder, INFER, {"inputs": [A, B, tensor("c", "FP64", [0.5, 0.5])]})
+    assert (reply.status, reply.content["error"]) == (400, "The model has no input c; it has a, b, s.")
+    app = serve_model(Model(NAMED, lambda arrays, _: arrays["flag"]))
+    x, flag = tensor("x", "FP32", [1, 2], [1, 2]), tensor("flag", "BOOL", [True])
+    assert call(app, INFER, {"inputs": [x, flag]}).status == 200
+    assert call(app, INFER, {"inputs": [x, flag, tensor("z", "BOOL", [True])]}).status == 400
+
+
 def test_parameters_reach_the_model_when_it_declares_them(adder: App, call: Call) -> None:
     reply = call(adder, INFER, {"inputs": [A, B], "parameters": {"scale": 2, "priority": 1}})
     assert reply.content["outputs"][0]["data"] == [5.0, 9.0]

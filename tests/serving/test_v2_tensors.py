@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import struct
 from typing import Any
 
@@ -57,6 +58,18 @@ def test_binary_data_is_little_endian_and_row_major() -> None:
     assert decode(entry("BYTES", shape=[2]), b"\x01\x00\x00\x00a\x00\x00\x00\x00").tolist() == [b"a", b""]
 
 
+def test_an_integer_may_be_written_with_a_fraction_of_zero() -> None:
+    array = decode(entry("INT64", [1.0, -2, 2.0**53]), None)
+    assert (array.dtype, array.tolist()) == (np.dtype("int64"), [1, -2, 2**53])
+
+
+@pytest.mark.parametrize(("datatype", "largest"), [("FP16", 65504.0), ("FP32", (2 - 2**-23) * 2.0**127)])
+def test_what_is_a_little_too_large_is_not_rounded_down(datatype: str, largest: float) -> None:
+    assert decode(entry(datatype, [largest]), None).tolist() == [largest]
+    with pytest.raises(BadRequestError, match="in its range"):
+        decode(entry(datatype, [math.nextafter(largest, math.inf)]), None)
+
+
 def test_bfloat_is_taken_in_binary_form() -> None:
     assert decode(entry("BF16", shape=[2]), struct.pack("<2H", 0x3F80, 0xC000)).tolist() == [1.0, -2.0]
     with pytest.raises(BadRequestError):
@@ -91,6 +104,7 @@ def test_what_has_no_datatype_is_text() -> None:
     ("given", "raw"),
     [
         (entry("INT32", [98765.5]), None),
+        (entry("INT64", [98765e300]), None),
         (entry("INT32", [True]), None),
         (entry("INT32", ["98765"]), None),
         (entry("INT32", [None]), None),

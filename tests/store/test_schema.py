@@ -38,11 +38,11 @@ def set_revision(database: Database, revision: str) -> None:
 @pytest.fixture
 def older(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A database one step behind: the next schema is the present one with a table more."""
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "0003")
 
     def migrate(connection) -> None:
         connection.execute(text("CREATE TABLE added (id INTEGER)"))
-        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0002'"))
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0003'"))
 
     monkeypatch.setattr(schema, "_migrate", migrate)
     fresh = Database(database.settings)
@@ -126,10 +126,10 @@ def test_half_a_schema_is_told_as_such(database: Database) -> None:
 def test_an_older_file_is_upgraded_after_a_copy_beside_it(older: Database, home: Path) -> None:
     with older.read() as connection:
         assert inspect(connection).has_table("added")
-    copy = home / "stackkit.db.schema-0001.bak"
+    copy = home / "stackkit.db.schema-0002.bak"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchall() == [("0001",)]
+        assert connection.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchall() == [("0002",)]
         assert not connection.execute("SELECT * FROM sqlite_master WHERE name = 'added'").fetchall()
     assert [path.name for path in home.glob("*.bak*")] == [copy.name]
 
@@ -142,15 +142,15 @@ def test_an_upgrade_that_fails_changes_nothing(older: Database, monkeypatch: pyt
     monkeypatch.setattr(schema, "_migrate", migrate)
     with pytest.raises(ZeroDivisionError), older.read():
         pass
-    assert older.revision() == "0001"
+    assert older.revision() == "0002"
     assert not inspect(older.engine).has_table("added")
 
 
 def test_a_second_upgrade_leaves_the_first_ones_copy_alone(older: Database, home: Path) -> None:
-    copy = home / "stackkit.db.schema-0001.bak"
-    assert older.upgrade() == ("0001", "0002")
+    copy = home / "stackkit.db.schema-0002.bak"
+    assert older.upgrade() == ("0002", "0003")
     before = copy.read_bytes()
-    assert older.upgrade() == ("0002", "0002")
+    assert older.upgrade() == ("0003", "0003")
     assert copy.read_bytes() == before
 
 
@@ -163,11 +163,11 @@ def test_a_second_upgrade_leaves_the_first_ones_copy_alone(older: Database, home
     indirect=True,
 )
 def test_an_older_server_is_upgraded_only_when_told(older: Database) -> None:
-    with pytest.raises(SchemaVersionError, match="0001") as caught, older.read():
+    with pytest.raises(SchemaVersionError, match="0002") as caught, older.read():
         pass
     assert "stackkit db upgrade" in str(caught.value.hint)
-    assert older.revision() == "0001"
-    assert older.upgrade() == ("0001", "0002")
+    assert older.revision() == "0002"
+    assert older.upgrade() == ("0002", "0003")
     with older.read() as connection:
         assert inspect(connection).has_table("added")
 

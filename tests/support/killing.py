@@ -12,6 +12,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +29,18 @@ from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.serving import claims
 from stackkit.settings import Settings
 from stackkit.store import Database
+
+_ACTS = (
+    "do_resolve",
+    "do_prepare",
+    "do_start",
+    "do_update",
+    "do_split",
+    "do_complete",
+    "do_stop",
+    "do_delete",
+    "do_sweep",
+)
 
 
 class Points:
@@ -55,8 +70,9 @@ class Points:
                 undo.enter_context(mock.patch.object(owner, name, value))
 
             replace(Database, "write", self._around_transactions(Database.write))
-            for name in ("do_resolve", "do_prepare", "do_start", "do_update", "do_stop", "do_delete", "do_sweep"):
-                replace(deployer, name, self._around(getattr(deployer, name)))
+            for name in _ACTS:
+                if hasattr(deployer, name):
+                    replace(deployer, name, self._around(getattr(deployer, name)))
             if self._anywhere:
                 replace(claims, "write_launch", self._around(claims.write_launch))
                 replace(sweeping, "note_user", self._around(sweeping.note_user))
@@ -84,6 +100,21 @@ class Points:
             return result
 
         return around
+
+
+@contextmanager
+def running(*processes: BaseProcess) -> Iterator[None]:
+    """Start processes. Those that have not ended at the end are killed, whatever became of the test."""
+    try:
+        for process in processes:
+            process.start()
+        yield
+    finally:
+        begun = [process for process in processes if process.pid is not None]
+        for process in begun:
+            process.kill()
+        for process in begun:
+            process.join()
 
 
 def send_self(number: signal.Signals) -> None:
@@ -204,6 +235,20 @@ def fall_asleep(settings: Settings, name: str, models: dict[str, str], at: int) 
             OPERATIONS[name][1](deployer, models)
     except LeaseLostError:
         os._exit(3)
+
+
+def deploy_and_tell(settings: Settings, model: str, together: Barrier, answers: SimpleQueue[str]) -> None:
+    """What each of many does that deploy the same: together with the others, and it tells the UUID that it got."""
+    deployer = Client(settings).model_deployer("local")
+    together.wait(TIMEOUT_SECONDS)
+    answers.put(deployer.deploy_model(model_name="m", model_uri=model, timeout=TIMEOUT_SECONDS).id)
+
+
+def start_or_stop(settings: Settings, verb: str, together: Barrier) -> None:
+    """What each of several does that start and stop one server, together with the others."""
+    deployer = Client(settings).model_deployer("local")
+    together.wait(TIMEOUT_SECONDS)
+    getattr(deployer, verb)("m", timeout=2 * TIMEOUT_SECONDS)
 
 
 def operate_at_random(home: Path, models: dict[str, str], seed: int) -> None:

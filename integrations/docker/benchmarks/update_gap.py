@@ -1,10 +1,11 @@
-"""For how long a published port answers nobody while a service goes over to another container.
+"""For how long a published port answers nobody while a service goes over to another model, or another container.
 
     python integrations/docker/benchmarks/update_gap.py --updates 10 --connections 8
 
-Deploys a small model on this machine's engine and updates it under load, each request on a connection of its own. The
-gap is the longest time between two answers around an update; requests that failed are counted with it. Everything
-that it makes is removed at the end.
+Deploys a small model on this machine's engine and updates it under load, each request on a connection of its own: first
+the model alone, to which the container that serves goes over, then a variable too, for which another container takes
+over. The gap is the longest time between two answers around an update; requests that failed are counted with it.
+Everything that it makes is removed at the end.
 """
 
 from __future__ import annotations
@@ -62,6 +63,25 @@ class Load:
             thread.join()
 
 
+class Gaps:
+    """What several updates of one kind have cost: gaps in milliseconds, and requests that failed."""
+
+    def __init__(self, change: str) -> None:
+        self.change = change
+        self.gaps: list[float] = []
+        self.failed: list[int] = []
+
+    def add(self, load: Load) -> None:
+        answered = sorted(load.answered)
+        self.gaps.append(max(after - before for before, after in itertools.pairwise(answered)) * 1000)
+        self.failed.append(load.failed)
+        print(f"{self.change}: {self.gaps[-1]:.0f} ms, {load.failed} of {len(answered) + load.failed} failed")
+
+    def row(self) -> str:
+        told = f"{min(self.gaps):.0f} / {statistics.median(self.gaps):.0f} / {max(self.gaps):.0f}"
+        return f"| {self.change} | {told} | {statistics.median(self.failed):.0f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=10)
@@ -74,28 +94,30 @@ def main() -> None:
         client.register_component(ComponentType.MODEL_DEPLOYER, "docker", "docker", {})
         deployer = client.model_deployer("docker")
         model = home / "model.py"
-        gaps, failures = [], []
+        measured = [Gaps("the model"), Gaps("the model and a variable")]
+        answers = itertools.count()
         try:
-            model.write_text(MODEL.format(answer=0), encoding="utf-8")
+            model.write_text(MODEL.format(answer=next(answers)), encoding="utf-8")
             service = deployer.deploy_model(model_name="gap", model_uri=f"{model}:predict", timeout=900)
-            for number in range(1, options.updates + 1):
-                model.write_text(MODEL.format(answer=number), encoding="utf-8")
-                with Load(service.prediction_url or "", options.connections) as load:
-                    deployer.update_model_server(service)
-                    time.sleep(1)
-                assert service.refresh().predict([0]) == [number]
-                answered = sorted(load.answered)
-                gaps.append(max(b - a for a, b in itertools.pairwise(answered)) * 1000)
-                failures.append(load.failed)
-                print(f"update {number}: {gaps[-1]:.0f} ms, {load.failed} of {len(answered) + load.failed} failed")
+            for gaps in measured:
+                for _ in range(options.updates):
+                    answer = next(answers)
+                    model.write_text(MODEL.format(answer=answer), encoding="utf-8")
+                    fields = {"env": {"ANSWER": str(answer)}} if "variable" in gaps.change else {}
+                    with Load(service.prediction_url or "", options.connections) as load:
+                        deployer.update_model_server(service, timeout=900, **fields)
+                        time.sleep(1)
+                    assert service.refresh().predict([0]) == [answer]
+                    gaps.add(load)
         finally:
             for service in list(deployer.find_model_server(refresh=False)):
                 service.delete()
             client.database.close()
-    print("\n| updates | connections | gap in ms, min / median / max | failed requests, median |")
-    print("| ---: | ---: | ---: | ---: |")
-    told = f"{min(gaps):.0f} / {statistics.median(gaps):.0f} / {max(gaps):.0f}"
-    print(f"| {options.updates} | {options.connections} | {told} | {statistics.median(failures):.0f} |")
+    print(f"\n{options.updates} updates each, {options.connections} connections\n")
+    print("| what changes | gap in ms, min / median / max | failed requests, median |")
+    print("| --- | ---: | ---: |")
+    for gaps in measured:
+        print(gaps.row())
 
 
 if __name__ == "__main__":

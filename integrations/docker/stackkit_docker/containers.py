@@ -18,12 +18,12 @@ from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
 
 from stackkit.environments.images import LABEL_DIGEST
+from stackkit.environments.images.engine import words
 from stackkit.errors import DeploymentError
 from stackkit.model_deployers import Service
-from stackkit.serving.container import PREFIX
+from stackkit.serving.container import HANDOVER_FOLDER, PREFIX
 
 from .config import DockerServiceConfig
-from .engine import words
 
 LABEL_SERVICE = "stackkit.service"
 LABEL_REVISION = "stackkit.revision"
@@ -102,8 +102,8 @@ def create(
         created = api.create_container(
             image,
             name=name,
-            labels=_labels(service),
-            environment=_environment(config),
+            labels=labels(service),
+            environment=environment(config),
             ports=[(PORT, "tcp")],
             host_config=api.create_host_config(
                 port_bindings={_PORT_KEY: (config.host, port)},
@@ -115,15 +115,7 @@ def create(
                 mem_limit=config.memory,
                 memswap_limit=config.memory,  # what swaps serves nobody: it is ended and told as such
                 device_requests=_devices(config),
-                mounts=[
-                    EngineMount(
-                        each.target,
-                        each.source,
-                        type="bind" if each.source.startswith("/") else "volume",
-                        read_only=each.read_only,
-                    )
-                    for each in config.mounts
-                ],
+                mounts=_mounts(service, config),
                 **_hardening(engine, image),
             ),
         )
@@ -199,6 +191,24 @@ def last_words(engine: DockerClient, container: Container) -> str:
     return f"{told}: {tail}" if tail else told
 
 
+def labels(service: Service) -> dict[str, str]:
+    """The labels of a container of the service's newest revision."""
+    stored = service.stored()
+    return {
+        LABEL_SERVICE: service.id,
+        LABEL_REVISION: str(service.revision),
+        LABEL_KEPT: json.dumps({name: stored[name] for name in ("config", "source")}),
+    }
+
+
+def environment(config: DockerServiceConfig) -> dict[str, str]:
+    """The variables of a container, beside those of its image; secrets are in place."""
+    told = {name: value.get_secret_value() for name, value in config.env.items()}
+    if config.image is not None:
+        return told
+    return {f"{PREFIX}MODEL_NAME": config.model_name, f"{PREFIX}HANDOVER": HANDOVER_FOLDER, **told}
+
+
 def _read(entry: Mapping[str, Any]) -> Container | None:
     """A container out of the engine's list; None when its labels are not as we write them."""
     labels = entry["Labels"]
@@ -224,18 +234,20 @@ def _read(entry: Mapping[str, Any]) -> Container | None:
     )
 
 
-def _labels(service: Service) -> dict[str, str]:
-    stored = service.stored()
-    return {
-        LABEL_SERVICE: service.id,
-        LABEL_REVISION: str(service.revision),
-        LABEL_KEPT: json.dumps({name: stored[name] for name in ("config", "source")}),
-    }
-
-
-def _environment(config: DockerServiceConfig) -> dict[str, str]:
-    told = {name: value.get_secret_value() for name, value in config.env.items()}
-    return {f"{PREFIX}MODEL_NAME": config.model_name, **told} if config.image is None else told
+def _mounts(service: Service, config: DockerServiceConfig) -> list[EngineMount]:
+    asked = [
+        EngineMount(
+            each.target,
+            each.source,
+            type="bind" if each.source.startswith("/") else "volume",
+            read_only=each.read_only,
+        )
+        for each in config.mounts
+    ]
+    if config.image is not None:
+        return asked
+    # without a name it goes with its container; by its label it is found where somebody has removed that alone
+    return [*asked, EngineMount(HANDOVER_FOLDER, None, type="volume", labels={LABEL_SERVICE: service.id})]
 
 
 def _devices(config: DockerServiceConfig) -> list[DeviceRequest]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 from docker import DockerClient
 
 from stackkit.environments import models, sweeping
+from stackkit.environments.images import model_image
+from stackkit.environments.images.registry import Registry
+from stackkit.environments.launch import ports
 from stackkit.environments.models import ResolvedModel
 from stackkit.errors import (
     DeploymentError,
@@ -23,7 +26,6 @@ from stackkit.errors import (
     PlatformUnavailableError,
     StackkitError,
 )
-from stackkit.local.probes import answers, base_url
 from stackkit.model_deployers import (
     BaseModelDeployer,
     FindsServers,
@@ -35,17 +37,14 @@ from stackkit.model_deployers import (
     Progress,
     Service,
     ServiceConfig,
-    ServiceState,
-    Target,
     UpdatesInPlace,
 )
 
-from . import containers, engine, model_images, updates
+from . import containers, engine, observing, rolling, updates
 from .config import DockerServiceConfig
 from .containers import Container, PortTakenError, main_name
-from .model_images import Registry
 
-_FIRST_PORT, _PORTS, _TRIES = 20_000, 12_000, 50  # below what the system gives to outgoing connections
+_TRIES = 50
 _MOST_PROBES = 32
 
 
@@ -66,11 +65,11 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         image = _docker(config).image
         if image is not None:
             with self._engine() as client:
-                return ModelSource(image, model_images.identify(client, image, self._registry, progress))
+                return ModelSource(image, model_image.identify(client, image, self._registry, progress))
         folder = self.database.settings.models_folder
         resolved = models.resolve(config.model_uri, models_folder=folder, progress=progress)
         sweeping.note_user(resolved.digest, folder, self.database.url)
-        model_images.tag_of(resolved, self.config.base_image, self._registry)  # refuses what no image can be built of
+        model_image.tag_of(resolved, self.config.base_image, self._registry)  # refuses what no image can be built of
         return ModelSource(resolved.uri, resolved.digest, resolved.reference, resolved.format)
 
     def do_hold(self) -> AbstractContextManager[None]:
@@ -85,15 +84,15 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             if config.image is not None:
                 self._fetch(client, operation, config.image)
                 return
-            if not _is_here(source):
+            if source.reference is None or models.find_missing(source.reference) is not None:
                 self._use_built(client, operation)
                 return
             model = ResolvedModel(source.uri, source.digest or "", source.reference or "", source.format or "")
-            tag = model_images.tag_of(model, self.config.base_image, self._registry)
+            tag = model_image.tag_of(model, self.config.base_image, self._registry)
             # noted before it is there: what is being built when this process is killed has its name already
             built = {*operation.service.status.details.get("images", ()), tag}
             operation.checkpoint(image=tag, image_of=source.digest, images=sorted(built))
-            model_images.provide(
+            model_image.provide(
                 client,
                 model,
                 tag,
@@ -107,12 +106,11 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         with self._engine() as client:
             updates.tidy(client, service.id)
             for container in containers.find(client, service.id):
-                if container.is_serving and container.revision == service.revision:
+                revision = observing.serving_revision(client, service, container)
+                if container.is_serving and revision == service.revision:
                     return
                 if container.is_alive:
-                    raise DeploymentError(
-                        f"Revision {container.revision} of {service.name!r} still runs.", "Stop it first."
-                    )
+                    raise DeploymentError(f"Revision {revision} of {service.name!r} still runs.", "Stop it first.")
                 containers.remove(client, container.id)  # a new one has today's secrets
             self._create(client, operation, config)
 
@@ -121,20 +119,26 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         return before["host"] == after["host"] and (after["port"] in (None, before["port"]))
 
     def do_update(self, operation: Operation) -> None:
-        """Have a new container take over from the one that serves.
+        """Have the container that serves go over to the new model, or a new container take over from it.
 
-        This waits until the new one is healthy: an engine has nobody who would make the switch then.
+        The latter waits until the new one is healthy: an engine has nobody who would make the switch then.
         """
-        service, config = operation.service, _docker(operation.config)
-        operation.checkpoint(given_up=None)
+        service, config, network = operation.service, _docker(operation.config), self.config.network
         with self._engine() as client:
+            updates.tidy(client, service.id)
             serving = [each for each in containers.find(client, service.id) if each.is_serving]
             if not serving or serving[0].port is None:
                 raise DeploymentError(f"The container of {service.name!r} has ended meanwhile.", "Start it again.")
             old, port, image = serving[0], serving[0].port, service.status.details["image"]
-            if old.revision == service.revision:
+            if observing.serving_revision(client, service, old) == service.revision:
+                self._stay(client, operation, old)
                 return
+            operation.checkpoint(given_up=None)
             try:
+                if rolling.can_roll(client, old, service, config, image=image, network=network):
+                    rolling.roll(client, operation, old, image=image)
+                    return
+                operation.checkpoint(roll=None)
                 new = updates.make_ready(client, operation, config, image=image, port=port)
             except LeaseLostError:
                 raise
@@ -144,11 +148,11 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
                 operation.checkpoint(given_up={"revision": service.revision, "reason": said})
                 raise
             operation.checkpoint()  # what serves is ended by whoever has the lease, and nobody else
-            updates.take_over(client, old, new, self.config.network)
+            updates.take_over(client, old, new, network)
 
     def do_find(self) -> Sequence[FoundServer]:
         with self._engine(PlatformUnavailableError) as client:
-            return [_found(each) for each in containers.find(client) if each.is_serving]
+            return [_found(client, each) for each in containers.find(client) if each.is_serving]
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         if not services:
@@ -158,7 +162,8 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             for container in containers.find(client, services[0].id if len(services) == 1 else None):
                 by_service.get(container.service_id, []).append(container)
             with ThreadPoolExecutor(min(_MOST_PROBES, len(services))) as pool:
-                seen = pool.map(lambda service: self._observe(client, service, by_service[service.id]), services)
+                observe = partial(observing.observe, client, self.config.docker_host)
+                seen = pool.map(lambda service: observe(service, by_service[service.id]), services)
                 return dict(zip([service.id for service in services], seen, strict=True))
 
     def do_stop(self, operation: Operation) -> None:
@@ -176,11 +181,11 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
                 containers.remove(client, container.id)
             updates.tidy(client, service.id)
             for tag in service.status.details.get("images", ()):
-                model_images.discard(client, tag)
+                model_image.discard(client, tag)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         with self._engine() as client:
-            container = _main(service, containers.find(client, service.id))
+            container = observing.main_container(service, containers.find(client, service.id))
             if container is not None:
                 chunks = client.api.logs(container.id, stream=True, follow=follow, tail="all" if tail is None else tail)
                 yield from _lines(chunks)
@@ -206,8 +211,8 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
 
     def _fetch(self, client: DockerClient, operation: Operation, image: str) -> None:
         pinned = operation.service.source.digest or ""
-        there = model_images.is_there(client, pinned)
-        if not there and model_images.identify(client, image, self._registry, operation.progress) != pinned:
+        there = model_image.is_there(client, pinned)
+        if not there and model_image.identify(client, image, self._registry, operation.progress) != pinned:
             raise ModelError(
                 f"The image {image} is another by now, and that of revision {operation.service.revision} is gone.",
                 "Deploy it again with --replace to serve the new one.",
@@ -218,24 +223,34 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         """Serve from the image that the engine has: the model's files are on the machine that it was deployed from."""
         service = operation.service
         details = service.status.details
-        if details.get("image_of") != service.source.digest or not model_images.is_there(client, details["image"]):
+        if details.get("image_of") != service.source.digest or not model_image.is_there(client, details["image"]):
             raise ModelError(
                 f"The model of {service.name!r} is gone: neither its files are here nor its image on the engine.",
                 "Deploy it again from where it came from: stackkit model-deployer models deploy.",
             )
 
+    def _stay(self, client: DockerClient, operation: Operation, container: Container) -> None:
+        """Have a container go on with what it serves, if it was asked to go over to something else."""
+        if rolling.read_pending(client, container) is None:
+            return
+        served = rolling.read_served(client, container)
+        image = container.image if served is None else json.loads(served.kept)["image"]
+        rolling.roll(client, operation, container, image=image)
+
     def _create(self, client: DockerClient, operation: Operation, config: DockerServiceConfig) -> None:
         """Make and start the container, on the port that was asked for, or had before, or on one that is free."""
         service, image = operation.service, operation.service.status.details["image"]
-        if self._reached_at(config.host) is None and updates.health_check(client, image) is None:
+        if (
+            engine.reached_at(self.config.docker_host, config.host) is None
+            and updates.health_check(client, image) is None
+        ):
             raise NotSupportedError(
                 f"Nobody here can tell whether {service.name!r} answers: its image has no HEALTHCHECK, and "
                 f"{config.host} on {engine.machine(self.config.docker_host)} cannot be asked from here.",
                 "Give the image a HEALTHCHECK, or publish the port on an address that is reached from here (host=…).",
             )
         fixed = config.port or service.status.details.get("port")
-        first = service.uuid.int % _PORTS
-        for port in [fixed] if fixed else [_FIRST_PORT + (first + each) % _PORTS for each in range(_TRIES)]:
+        for port in [fixed] if fixed else islice(ports(service.uuid), _TRIES):
             operation.checkpoint(given_up=None)
             created = containers.create(
                 client, service, config, image=image, name=main_name(service.id), port=port, network=self.config.network
@@ -253,93 +268,19 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             "Choose another with port=…, or stop what has it.",
         )
 
-    def _reached_at(self, published_on: str) -> str | None:
-        """The host under which a port that is published there is reached from here; None for another's loopback."""
-        remote, address = engine.machine(self.config.docker_host), ipaddress.ip_address(published_on)
-        if remote is not None and address.is_unspecified:
-            return remote
-        return None if remote is not None and address.is_loopback else published_on
 
-    def _observe(self, client: DockerClient, service: Service, found: Sequence[Container]) -> Observation:
-        alive = [each for each in found if each.is_alive]
-        serving = next((each for each in alive if each.is_serving), None)
-        if serving is not None:
-            return self._serving(service, serving)
-        if alive:
-            return _not_published(client, service, alive[0])
-        ended = _main(service, found)
-        if ended is None or service.status.target is not Target.ACTIVE:
-            return Observation(ServiceState.INACTIVE, "It has no container.")
-        if ended.state == "created":
-            return Observation(ServiceState.INACTIVE, "Its container was made and not started.")
-        said = containers.last_words(client, ended)
-        return Observation(ServiceState.INACTIVE, f"{said[0].upper()}{said[1:]}")
-
-    def _serving(self, service: Service, container: Container) -> Observation:
-        observed = partial(Observation, details={"port": container.port}, revision=container.revision)
-        if container.state == "paused":
-            return observed(ServiceState.ERROR, f"Somebody has paused it: docker unpause {container.name}.")
-        host = self._reached_at(container.address or "")
-        if host is None:
-            return _by_health(observed, container)
-        url = base_url(host, container.port or 0)
-        said = answers(url)
-        if said.ready:
-            given_up = service.status.details.get("given_up") or {}
-            return observed(
-                ServiceState.ACTIVE,
-                prediction_url=f"{url}/invocations",
-                update_error=given_up.get("reason") if given_up.get("revision") == service.revision else None,
-            )
-        if service.status.target is not Target.ACTIVE:
-            return observed(ServiceState.PENDING_SHUTDOWN, "finishing the requests that it has begun")
-        failed = not said.loading and container.health in ("healthy", "unhealthy")
-        state = ServiceState.ERROR if failed else ServiceState.PENDING_STARTUP
-        return observed(state, f"{url}/ping: {said.message}")
-
-
-def _by_health(observed: Callable[..., Observation], container: Container) -> Observation:
-    """What the engine's own health check says of a server whose port cannot be reached from here."""
-    if container.health == "healthy":
-        return observed(ServiceState.ACTIVE, "It answers on its machine's own loopback address alone.")
-    if container.health == "starting":
-        return observed(ServiceState.PENDING_STARTUP, "its health check has not passed yet")
-    return observed(ServiceState.ERROR, "Its health check fails.")
-
-
-def _not_published(client: DockerClient, service: Service, container: Container) -> Observation:
-    if container.state == "restarting":
-        said = containers.last_words(client, container)
-        return Observation(
-            ServiceState.ERROR, f"The engine starts it again and again: {said}", revision=container.revision
-        )
-    if container.name == main_name(service.id):
-        return Observation(ServiceState.PENDING_STARTUP, "the engine publishes its port", revision=container.revision)
-    return Observation(
-        ServiceState.ERROR, "Its update was interrupted before the new container took over: start it again."
-    )
-
-
-def _is_here(source: ModelSource) -> bool:
-    """Whether the model's files are on this machine. The reference may end with the attribute of a Python file."""
-    reference = source.reference or "nowhere"
-    return any(Path(path).exists() for path in (reference, reference.rpartition(":")[0] or reference))
-
-
-def _main(service: Service, found: Sequence[Container]) -> Container | None:
-    """The container that serves, or did until it ended; not one that is to take its place."""
-    serving = [each for each in found if each.is_serving]
-    named = [each for each in found if each.name == main_name(service.id)]
-    return next(iter([*serving, *named]), None)
-
-
-def _found(container: Container) -> FoundServer:
-    config = container.kept["config"]
-    details: dict[str, Any] = {"port": container.port, "image": container.image}
-    source = ModelSource(**container.kept["source"])
-    if config.get("image") is None:
-        details |= {"images": [container.image], "image_of": source.digest}
-    return FoundServer(container.service_id, config, source, container.revision, details)
+def _found(client: DockerClient, container: Container) -> FoundServer:
+    served = None if container.kept["config"].get("image") else rolling.read_served(client, container)
+    kept = container.kept if served is None else json.loads(served.kept)
+    revision = container.revision if served is None else served.revision
+    image = kept.get("image", container.image)
+    source = ModelSource(**kept["source"])
+    details: dict[str, Any] = {"port": container.port, "image": image}
+    if kept["config"].get("image") is None:
+        details |= {"images": sorted({container.image, image}), "image_of": source.digest}
+    if served is not None:
+        details["rolled"] = container.id
+    return FoundServer(container.service_id, kept["config"], source, revision, details)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

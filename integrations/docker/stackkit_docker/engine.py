@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from docker.errors import APIError
 from docker.utils import kwargs_from_env
 
 from stackkit.environments import images
-from stackkit.environments.images.engine import reaching
+from stackkit.environments.images.engine import reaching, words
 from stackkit.errors import DeploymentError, StackkitError
 
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -44,6 +45,12 @@ def machine(host: str | None) -> str | None:
     return None if name in _HERE else name
 
 
-def words(error: APIError) -> str:
-    """What the engine said, on one line."""
-    return " ".join(str(error.explanation or error).split()).rstrip(".") + "."
+def reached_at(docker_host: str | None, published_on: str) -> str | None:
+    """The host under which a port that the engine publishes on an address is reached from here.
+
+    None for the loopback address of another machine.
+    """
+    remote, address = machine(docker_host), ipaddress.ip_address(published_on)
+    if remote is not None and address.is_unspecified:
+        return remote
+    return None if remote is not None and address.is_loopback else published_on

@@ -16,13 +16,13 @@ import requests
 from docker import DockerClient
 from docker.errors import APIError, NotFound
 
+from stackkit.environments.images.engine import words
 from stackkit.errors import DeploymentError, DeploymentTimeoutError
 from stackkit.model_deployers import Operation
 
 from . import containers
 from .config import DockerServiceConfig
 from .containers import LABEL_SERVICE, Container, main_name, next_name
-from .engine import words
 
 GRACE_SECONDS = 15
 """How long a container may take to end by itself: longer than our server gives the requests that it has begun."""
@@ -97,7 +97,10 @@ def take_over(engine: DockerClient, old: Container, new: Container, network: str
 
 
 def tidy(engine: DockerClient, service_id: str) -> None:
-    """Leave of an update, finished or not, the container that serves, under the service's name; else a no-op."""
+    """Leave of an update, finished or not, the container that serves, under the service's name; else a no-op.
+
+    Volumes of containers that somebody else has removed go too.
+    """
     found = containers.find(engine, service_id)
     over = next((each for each in found if each.is_serving and each.name == next_name(service_id)), None)
     for container in found:
@@ -110,6 +113,12 @@ def tidy(engine: DockerClient, service_id: str) -> None:
             if over is not None:
                 _leave(engine, over, network["Id"])
             engine.api.remove_network(network["Id"])
+    for volume in engine.api.volumes(filters={"label": [f"{LABEL_SERVICE}={service_id}"]})["Volumes"] or ():
+        try:
+            engine.api.remove_volume(volume["Name"])
+        except APIError as error:
+            if error.status_code not in (404, 409):  # 409: its container is there
+                raise
 
 
 def _leave(engine: DockerClient, container: Container, network: str) -> None:

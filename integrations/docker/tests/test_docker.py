@@ -6,7 +6,6 @@ import json
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import requests
 from docker import DockerClient
 from docker.models.containers import Container
-from docker_parts import build
+from docker_parts import Load, build, wait_until
 from stackkit_docker import containers, updates
 from stackkit_docker.config import DockerServiceConfig
 from stackkit_docker.deployer import DockerModelDeployer
@@ -58,13 +57,6 @@ def foreign(engine: DockerClient, images: dict[str, str]) -> Iterator[Callable[.
     yield make
     for each in made:
         each.remove(force=True)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_the_container_may_do_no_more_than_it_must(deploy: Deploy, client: Client) -> None:
@@ -194,32 +186,6 @@ def test_a_server_whose_row_was_lost_is_adopted(deploy: Deploy, deployer: Docker
     adopted = deployer.adopt_model_server(service.id)
     assert (adopted.is_running, adopted.prediction_url) == (True, service.prediction_url)
     adopted.stop()
-
-
-class Load:
-    """Requests one after the other, each on a connection of its own; what came of them, and when."""
-
-    def __init__(self, url: str) -> None:
-        self.answers: list[str | None] = []
-        self._url, self._done = url, threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def _ask(self) -> None:
-        while not self._done.is_set():
-            try:
-                answer = requests.post(self._url, json={"inputs": [0]}, timeout=30).json()["predictions"][0]
-            except requests.RequestException:  # refused, or cut off: the small server waits for nobody when it ends
-                answer = None
-            self.answers.append(answer)
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        wait_until(lambda: self.answers)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 def test_an_update_takes_over_when_the_new_container_is_healthy(deploy: Deploy) -> None:

@@ -35,11 +35,10 @@ def test_the_machine_of_an_engine(host: str, machine: str | None) -> None:
     ],
 )
 def test_where_a_published_port_is_reached(
-    docker_host: str | None, published_on: str, reached_at: str | None, client: Client, monkeypatch: pytest.MonkeyPatch
+    docker_host: str | None, published_on: str, reached_at: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    client.register_component(ComponentType.MODEL_DEPLOYER, "docker", "docker", {"docker_host": docker_host})
-    assert client.model_deployer("docker")._reached_at(published_on) == reached_at  # type: ignore[attr-defined]
+    assert engine.reached_at(docker_host, published_on) == reached_at
 
 
 def test_an_engine_that_is_not_there_is_told_before_anything_happens(client: Client) -> None:

@@ -110,7 +110,7 @@ def test_a_request_under_way_is_answered_while_another_container_takes_over(
 
     monkeypatch.setattr(updates, "take_over", with_a_request_under_way)
     path.write_text(MODEL.format(answer="2"), encoding="utf-8")
-    updated = deployer.update_model_server(service, timeout=600)
+    updated = deployer.update_model_server(service, env={"ANOTHER": "1"}, timeout=600)
     asking.join()
     assert answers == [{"predictions": ["old"]}]
     assert updated.predict([0]) == [[2]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stackkit.environments.files import ModelFile, changed
@@ -23,11 +23,12 @@ class ArchiveReader(io.RawIOBase):
     """The archive of ``files``, to be read once from beginning to end.
 
     A model that is a folder lies in it without that folder, one that is a file under its name. Raises ModelError
-    while being read when a file is gone or has another size than was listed.
+    while being read when a file is gone or has another size than was listed. ``taken`` is told how many bytes of the
+    files have been read, each time that some were.
     """
 
-    def __init__(self, files: Iterable[ModelFile]) -> None:
-        self._chunks = _compressed(_tar(files))
+    def __init__(self, files: Iterable[ModelFile], taken: Callable[[int], None]) -> None:
+        self._chunks = _compressed(_tar(files, taken))
         self._rest = b""
 
     def readable(self) -> bool:
@@ -45,9 +46,9 @@ class ArchiveReader(io.RawIOBase):
         return taken
 
 
-def archive(files: Iterable[ModelFile]) -> io.BufferedReader:
+def archive(files: Iterable[ModelFile], taken: Callable[[int], None] = lambda size: None) -> io.BufferedReader:
     """A readable binary file that is the archive of ``files``; see ArchiveReader."""
-    return io.BufferedReader(ArchiveReader(files), _CHUNK)
+    return io.BufferedReader(ArchiveReader(files, taken), _CHUNK)
 
 
 def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -58,13 +59,15 @@ def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def _tar(files: Iterable[ModelFile]) -> Iterator[bytes]:
+def _tar(files: Iterable[ModelFile], taken: Callable[[int], None]) -> Iterator[bytes]:
     for file in files:
         info = tarfile.TarInfo(file.name.removeprefix(f"{MODEL_FOLDER}/"))
         info.size = file.size
         info.mode = 0o644  # owner and times stay zero: they would make two archives of one model differ
         yield info.tobuf(tarfile.PAX_FORMAT)
-        yield from _contents(file.path, file.size)
+        for chunk in _contents(file.path, file.size):
+            taken(len(chunk))
+            yield chunk
         yield bytes(-file.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from stackkit.model_deployers import ModelSource, Service
 from stackkit.serving.container import MODEL_FOLDER, PREFIX
 
-from .config import Rollout, SageMakerModelDeployerConfig, SageMakerServiceConfig
+from .config import VARIANT, SageMakerModelDeployerConfig, SageMakerServiceConfig
 from .names import tags
+from .options import Rollout
 
-VARIANT = "AllTraffic"
-"""The one production variant of an endpoint."""
+CANARY = "Canary-"
+"""How the names of the production variants begin that a canary adds to those that serve."""
 
 _ROUTING = {"all_at_once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 
@@ -38,18 +42,42 @@ def model(
     image: str,
     archive: str | None,
 ) -> dict[str, Any]:
-    """The body of CreateModel. ``config`` has its secrets in place.
+    """The body of CreateModel for a service's revision. ``config`` has its secrets in place; see ``container``."""
+    return container(
+        name,
+        service.source,
+        deployer,
+        image=image,
+        archive=archive,
+        env=config.env,
+        isolated=config.network_isolation,
+        tags=tags(service.id, deployer.tags, config.tags),
+    )
+
+
+def container(
+    name: str,
+    source: ModelSource,
+    deployer: SageMakerModelDeployerConfig,
+    *,
+    image: str,
+    archive: str | None,
+    env: Mapping[str, SecretStr],
+    isolated: bool,
+    tags: list[dict[str, str]],
+) -> dict[str, Any]:
+    """The body of CreateModel.
 
     ``archive`` is the URI of the model's archive; None for an image that has the model in it.
     """
-    given = {name: value.get_secret_value() for name, value in config.env.items()}
-    environment = given if archive is None else {**_serving(service.source), **given}
+    variables = {name: value.get_secret_value() for name, value in env.items()}
+    environment = variables if archive is None else {**_serving(source), **variables}
     body: dict[str, Any] = {
         "ModelName": name,
-        "PrimaryContainer": _given(Image=image, ModelDataUrl=archive, Environment=environment),
+        "PrimaryContainer": given(Image=image, ModelDataUrl=archive, Environment=environment),
         "ExecutionRoleArn": deployer.execution_role_arn,
-        "EnableNetworkIsolation": config.network_isolation,
-        "Tags": tags(service.id, deployer.tags, config.tags),
+        "EnableNetworkIsolation": isolated,
+        "Tags": tags,
     }
     if deployer.vpc_config is not None:
         body["VpcConfig"] = {
@@ -63,30 +91,48 @@ def endpoint_config(
     name: str, service: Service, deployer: SageMakerModelDeployerConfig, config: SageMakerServiceConfig, folder: str
 ) -> dict[str, Any]:
     """The body of CreateEndpointConfig. ``folder`` is the URI below which the service's own objects lie."""
-    variant: dict[str, Any] = {"VariantName": VARIANT, "ModelName": name}
-    if config.serverless is not None:
-        variant["ServerlessConfig"] = _given(
-            MemorySizeInMB=config.serverless.memory_mb,
-            MaxConcurrency=config.serverless.max_concurrency,
-            ProvisionedConcurrency=config.serverless.provisioned_concurrency,
-        )
-    else:
-        variant |= _given(
-            InstanceType=config.instance_type,
-            InitialInstanceCount=config.instance_count,
-            InitialVariantWeight=1.0,
-            VolumeSizeInGB=config.volume_size,
-            ModelDataDownloadTimeoutInSeconds=config.download_timeout,
-            ContainerStartupHealthCheckTimeoutInSeconds=config.startup_timeout,
-        )
-    return _given(
+    return given(
         EndpointConfigName=name,
-        ProductionVariants=[variant],
+        ProductionVariants=_variants(name, config),
         KmsKeyId=config.kms_key_id,
         DataCaptureConfig=_data_capture(config),
         AsyncInferenceConfig=_asynchronous(config, folder),
         Tags=tags(service.id, deployer.tags, config.tags),
     )
+
+
+def split_config(name: str, stable: Mapping[str, Any], canary: Mapping[str, Any], percent: int) -> dict[str, Any]:
+    """The body of CreateEndpointConfig for an endpoint that has ``canary``'s variants answer ``percent`` of requests.
+
+    ``stable`` and ``canary`` are what DescribeEndpointConfig says of the revisions that share it; what is not of the
+    variants is as ``stable`` has it.
+    """
+    added = [
+        {**variant, "VariantName": f"{CANARY}{variant['VariantName']}"} for variant in canary["ProductionVariants"]
+    ]
+    weights = split_weights([*stable["ProductionVariants"], *added], percent)
+    return given(
+        EndpointConfigName=name,
+        ProductionVariants=[
+            {**variant, "InitialVariantWeight": weights[variant["VariantName"]]}
+            for variant in [*stable["ProductionVariants"], *added]
+        ],
+        KmsKeyId=stable.get("KmsKeyId") or None,
+        DataCaptureConfig=stable.get("DataCaptureConfig") or None,
+    )
+
+
+def split_weights(variants: Sequence[Mapping[str, Any]], percent: int) -> dict[str, float]:
+    """The weight of each variant by name, of an endpoint that is split so; together they are a hundred."""
+    weights: dict[str, float] = {}
+    for of_canary, share in ((False, 100 - percent), (True, percent)):
+        part = {
+            variant["VariantName"]: float(variant["InitialVariantWeight"])
+            for variant in variants
+            if variant["VariantName"].startswith(CANARY) is of_canary
+        }
+        weights |= {name: round(share * weight / sum(part.values()), 6) for name, weight in part.items()}
+    return weights
 
 
 def deployment_config(rollout: Rollout | None) -> dict[str, Any]:
@@ -96,14 +142,14 @@ def deployment_config(rollout: Rollout | None) -> dict[str, Any]:
     size = {"Type": "CAPACITY_PERCENT" if rollout.unit == "percent" else "INSTANCE_COUNT", "Value": rollout.step}
     body: dict[str, Any] = {}
     if rollout.strategy == "rolling":
-        body["RollingUpdatePolicy"] = _given(
+        body["RollingUpdatePolicy"] = given(
             MaximumBatchSize=size,
             WaitIntervalInSeconds=rollout.wait,
             MaximumExecutionTimeoutInSeconds=rollout.timeout,
         )
     else:
-        body["BlueGreenUpdatePolicy"] = _given(
-            TrafficRoutingConfiguration=_given(
+        body["BlueGreenUpdatePolicy"] = given(
+            TrafficRoutingConfiguration=given(
                 Type=_ROUTING[rollout.strategy],
                 WaitIntervalInSeconds=rollout.wait,
                 CanarySize=size if rollout.strategy == "canary" else None,
@@ -115,6 +161,29 @@ def deployment_config(rollout: Rollout | None) -> dict[str, Any]:
     if rollout.alarms:
         body["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in rollout.alarms]}
     return body
+
+
+def _variants(name: str, config: SageMakerServiceConfig) -> list[dict[str, Any]]:
+    if config.serverless is not None:
+        capacity = given(
+            MemorySizeInMB=config.serverless.memory_mb,
+            MaxConcurrency=config.serverless.max_concurrency,
+            ProvisionedConcurrency=config.serverless.provisioned_concurrency,
+        )
+        return [{"VariantName": VARIANT, "ModelName": name, "ServerlessConfig": capacity}]
+    return [
+        given(
+            VariantName=variant,
+            ModelName=name,
+            InstanceType=fleet.instance_type,
+            InitialInstanceCount=fleet.instance_count,
+            InitialVariantWeight=fleet.weight,
+            VolumeSizeInGB=config.volume_size,
+            ModelDataDownloadTimeoutInSeconds=config.download_timeout,
+            ContainerStartupHealthCheckTimeoutInSeconds=config.startup_timeout,
+        )
+        for variant, fleet in config.fleets.items()
+    ]
 
 
 def _serving(source: ModelSource) -> dict[str, str]:
@@ -129,7 +198,7 @@ def _serving(source: ModelSource) -> dict[str, str]:
 def _data_capture(config: SageMakerServiceConfig) -> dict[str, Any] | None:
     if (capture := config.data_capture) is None:
         return None
-    return _given(
+    return given(
         EnableCapture=True,
         InitialSamplingPercentage=capture.percentage,
         DestinationS3Uri=capture.destination,
@@ -142,11 +211,11 @@ def _data_capture(config: SageMakerServiceConfig) -> dict[str, Any] | None:
 def _asynchronous(config: SageMakerServiceConfig, folder: str) -> dict[str, Any] | None:
     if (wanted := config.asynchronous) is None:
         return None
-    topics = _given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
-    client = _given(MaxConcurrentInvocationsPerInstance=wanted.max_concurrency)
-    return _given(
+    topics = given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
+    client = given(MaxConcurrentInvocationsPerInstance=wanted.max_concurrency)
+    return given(
         ClientConfig=client or None,
-        OutputConfig=_given(
+        OutputConfig=given(
             S3OutputPath=wanted.output or f"{folder}answers",
             S3FailurePath=wanted.failures or f"{folder}failures",
             KmsKeyId=config.kms_key_id,
@@ -155,6 +224,6 @@ def _asynchronous(config: SageMakerServiceConfig, folder: str) -> dict[str, Any]
     )
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def given(**fields: Any) -> dict[str, Any]:
     """The fields that have a value: SageMaker takes no null for one that is left out."""
     return {name: value for name, value in fields.items() if value is not None}

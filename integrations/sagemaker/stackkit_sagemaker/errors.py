@@ -7,9 +7,11 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+import boto3
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -28,9 +30,10 @@ _BUSY = frozenset(
     {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
     | {"ServiceUnavailable", "ServiceUnavailableException", "InternalFailure", "InternalServerException", "500", "503"}
 )
-_MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"})
-_NOT_FOUND = frozenset({"ResourceNotFound", "ResourceNotFoundException"})
+_MISSING = frozenset({"404", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"})
+_NOT_FOUND = frozenset({"ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException"})
 
+_REGION = re.compile(r"\b[a-z]{2,3}(-[a-z]+)+-\d\b")
 _NO_SUCH_VALUE = re.compile(
     r"[Vv]alue '(?P<value>[^']*)' at '(?P<field>[^']*)'.*?enum value set: \[(?P<known>[^\]]*)\]"
 )
@@ -52,6 +55,11 @@ def is_missing(error: ClientError) -> bool:
     return code_of(error) in _MISSING | _NOT_FOUND or (said and code_of(error).startswith("Validation"))
 
 
+def is_denied(error: ClientError) -> bool:
+    """Whether these credentials may not ask for that."""
+    return code_of(error) in _DENIED
+
+
 def exists_already(error: ClientError) -> bool:
     """Whether something of that name was there before."""
     return "already existing" in words_of(error)
@@ -60,6 +68,26 @@ def exists_already(error: ClientError) -> bool:
 def is_refusal(error: ClientError) -> bool:
     """Whether AWS understood the request and will not do it as things stand."""
     return code_of(error).startswith("Validation") or code_of(error) in {"ResourceInUse", "ConflictException"}
+
+
+@contextmanager
+def there_before() -> Iterator[None]:
+    """For a call that makes something: a no-op when something of that name is there."""
+    try:
+        yield
+    except ClientError as error:
+        if not exists_already(error):
+            raise
+
+
+@contextmanager
+def gone_before() -> Iterator[None]:
+    """For a call that removes something: a no-op when it is gone."""
+    try:
+        yield
+    except ClientError as error:
+        if not is_missing(error):
+            raise
 
 
 @contextmanager
@@ -115,7 +143,12 @@ def _explained(failed: str, error: ClientError, secrets: Collection[str]) -> Sta
 
 def _unreachable(failed: str, error: BotoCoreError) -> PlatformUnavailableError:
     hint = "Check the region, the network and endpoint_url."
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+    if isinstance(error, EndpointConnectionError) and (region := _REGION.search(str(error))) is not None:
+        known = boto3.session.Session().get_available_regions("sagemaker")
+        near = difflib.get_close_matches(region[0], known, n=2)
+        if region[0] not in known and near:
+            hint = f"No region of AWS is known as {region[0]!r}: did you mean {' or '.join(near)}?"
+    elif isinstance(error, NoCredentialsError | PartialCredentialsError):
         hint = "Log in (aws sso login), set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the deployer a profile."
     elif isinstance(error, ProfileNotFound):
         hint = "See which there are: aws configure list-profiles."

@@ -15,4 +15,6 @@ class SageMakerModelDeployerFlavor(ModelDeployerFlavor):
     implementation = "stackkit_sagemaker.deployer:SageMakerModelDeployer"
     config_class = SageMakerModelDeployerConfig
     service_config_class = SageMakerServiceConfig
-    location_fields = ("region", "bucket", "ecr_repository", "endpoint_url")
+    location_fields = ("local", "region", "bucket", "ecr_repository", "endpoint_url")
+    start_seconds = 1800  # SageMaker takes some minutes to bring an endpoint up, and as long for each step of an update
+    clean_up_seconds = 900  # it deletes none that is being created or changed

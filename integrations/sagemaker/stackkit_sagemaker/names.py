@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 SERVICE_TAG = "stackkit:service"
-"""The key of the tag that everything of a service bears; its value is the service's UUID."""
+"""The key of the tag that everything of a service bears, its UUID for value, and of a transform, with its name."""
 
 ENDPOINTS = "stackkit-"
 """How the names of all our endpoints begin."""
@@ -26,13 +25,14 @@ def revision_name(service_id: str, revision: int, epoch: int) -> str:
     return f"{endpoint_name(service_id)}-r{revision}-{epoch}"
 
 
+def split_name(service_id: str, canary: int, epoch: int) -> str:
+    """What the endpoint configuration is called that has a canary share an endpoint, as made under a lease."""
+    return f"{endpoint_name(service_id)}-c{canary}-{epoch}"
+
+
 def tags(service_id: str, *given: Mapping[str, str]) -> list[dict[str, str]]:
     """The tags of everything of a service: ours, and those given; of two with one key the later holds."""
     merged = {SERVICE_TAG: service_id}
     for each in given:
         merged |= each
     return [{"Key": key, "Value": value} for key, value in merged.items()]
-
-
-def bears_our_tag(found: Sequence[Mapping[str, Any]], service_id: str) -> bool:
-    return any(tag["Key"] == SERVICE_TAG and tag["Value"] == service_id for tag in found)

@@ -7,6 +7,8 @@ from typing import Any
 
 from stackkit.model_deployers import Observation, Service, ServiceState
 
+from .definitions import CANARY
+
 UNKNOWN_REVISION = 0
 """What serves is of no revision that the row knows: an update that had been given up was finished after all."""
 
@@ -44,41 +46,69 @@ def observe(service: Service, found: Mapping[str, Any], prediction_url: str) -> 
         state = ServiceState.SCALED_TO_ZERO
     return Observation(
         state,
-        f"{said}: {reason}" if reason and state is ServiceState.ERROR else said or reason,
+        f"{said}: {reason}" if reason and state is ServiceState.ERROR else said or _of_share(service, found),
         prediction_url=prediction_url if serves else None,
         details={"endpoint": _summary(found, status)},
         revision=_serving_revision(service, found, status),
         update_error=_update_error(service, found, status, reason),
+        canary=_canary(service, found, status),
     )
 
 
 def revision_of(service: Service, config_name: str | None) -> int:
-    """The revision whose endpoint configuration is called so; UNKNOWN_REVISION when it is none that is known."""
-    known = {name: int(number) for number, name in service.status.details.get("configs", {}).items()}
+    """The revision whose endpoint configuration is called so; UNKNOWN_REVISION when it is none that is known.
+
+    Of a configuration that a canary shares it is the stable revision.
+    """
+    details = service.status.details
+    if (split := details.get("splits", {}).get(config_name or "")) is not None:
+        return int(split["stable"])
+    known = {name: int(number) for number, name in details.get("configs", {}).items()}
     return known.get(config_name or "", UNKNOWN_REVISION)
+
+
+def _canary(service: Service, found: Mapping[str, Any], status: str) -> int | None:
+    """The revision that shares the endpoint with the stable one, once it answers."""
+    split = service.status.details.get("splits", {}).get(found.get("EndpointConfigName"))
+    return int(split["canary"]) if split is not None and status not in _CHANGING else None
+
+
+def _of_share(service: Service, found: Mapping[str, Any]) -> str:
+    """That a canary has another share than was asked for, which SageMaker takes only once it answers; else nothing."""
+    variants, wanted = found.get("ProductionVariants") or (), service.canary
+    weights = [(each["VariantName"].startswith(CANARY), each.get("DesiredWeight") or 0.0) for each in variants]
+    total, of_canary = sum(weight for _, weight in weights), sum(weight for is_its, weight in weights if is_its)
+    if wanted is None or not of_canary or not 0 < wanted.percent < 100:
+        return ""
+    share = 100 * of_canary / total
+    if abs(share - wanted.percent) < 1:
+        return ""
+    return f"The canary answers {share:.0f} % of the requests, and not {wanted.percent} %: ask for its share again."
 
 
 def _serving_revision(service: Service, found: Mapping[str, Any], status: str) -> int | None:
     number = revision_of(service, found.get("EndpointConfigName"))
     asked = service.status.details.get("update") or {}
-    if status in _CHANGING and number == asked.get("revision"):
+    begins = asked.get("since") == changed_at(found) and "refused" not in asked
+    if number == asked.get("revision") and (status in _CHANGING or begins):
         return None  # it is on its way there, and an alarm may still take it back
     return number
 
 
 def _update_error(service: Service, found: Mapping[str, Any], status: str, reason: str) -> str | None:
-    """Why SageMaker has given up the update to the newest revision; None while it has not, or when none was asked.
+    """Why SageMaker has given up what the service was asked to go over to; None while it has not, or nothing was asked.
 
-    An answer from before the update was asked for tells nothing about it: it bears the time of the last change then.
+    An answer from before it was asked for tells nothing about it: it bears the time of the last change then.
     """
     asked = service.status.details.get("update") or {}
-    if asked.get("revision") == service.revision and (refused := asked.get("refused")) is not None:
+    canary = service.canary
+    if asked.get("revision") not in (service.revision, None if canary is None else canary.revision):
+        return None
+    if (refused := asked.get("refused")) is not None:
         return str(refused)
-    if asked.get("revision") != service.revision or status not in ("InService", "Failed", "UpdateRollbackFailed"):
+    if status not in ("InService", "Failed", "UpdateRollbackFailed") or asked.get("since") == changed_at(found):
         return None
-    if revision_of(service, found.get("EndpointConfigName")) == service.revision and status == "InService":
-        return None
-    if asked.get("since") == changed_at(found):
+    if found.get("EndpointConfigName") == asked.get("config") and status == "InService":
         return None
     return reason or "SageMaker took it back and does not say why; an alarm of the rollout may have gone off"
 

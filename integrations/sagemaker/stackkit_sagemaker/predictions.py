@@ -49,7 +49,7 @@ def predict_now(clients: Clients, service: Service, data: Any, params: Mapping[s
             if (told := _refusal(service, error)) is not None:
                 raise told from error
             raise
-    return _decoded(answered)
+    return decoded(answered)
 
 
 def predict_later(
@@ -84,7 +84,7 @@ def predict_later(
             raise
         finally:
             clients.s3.delete_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner)
-    return _decoded(answered)
+    return decoded(answered)
 
 
 def _await_answer(
@@ -121,7 +121,7 @@ def _refusal(service: Service, error: ClientError) -> PredictionError | None:
     if code == "ModelError":
         status = error.response.get("OriginalStatusCode")
         original = str(error.response.get("OriginalMessage") or words)
-        return PredictionError(f"The service {service.name!r} answered {status}: {_message(original)}")
+        return PredictionError(f"The service {service.name!r} answered {status}: {said_by_server(original)}")
     if code in ("ValidationError", "ValidationException", "ModelNotReadyException"):
         return PredictionError(
             f"The service {service.name!r} was not asked: {words}",
@@ -130,7 +130,7 @@ def _refusal(service: Service, error: ClientError) -> PredictionError | None:
     return None
 
 
-def _message(original: str) -> str:
+def said_by_server(original: str) -> str:
     """The words in a model server's error, which is JSON with a message in MLflow's protocol."""
     try:
         return str(json.loads(original)["message"])
@@ -138,7 +138,8 @@ def _message(original: str) -> str:
         return original[:500]
 
 
-def _decoded(answered: bytes) -> Any:
+def decoded(answered: bytes) -> Any:
+    """The predictions in an answer, which are its text when it is no JSON."""
     try:
         answer = json.loads(answered)
     except ValueError:

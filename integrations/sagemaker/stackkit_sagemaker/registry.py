@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from stackkit import __version__
 from stackkit.environments import images
 from stackkit.environments.models import ResolvedModel
-from stackkit.errors import DeploymentError
+from stackkit.errors import DeploymentError, InvalidConfigError
 
 from .clients import Clients
 from .errors import code_of
@@ -28,9 +28,18 @@ _ARM = re.compile(r"ml\.[a-z]+\d+g")  # Graviton: the g comes after the generati
 _REMOVED_AT_ONCE = 100
 
 
-def platform_of(instance_type: str | None) -> str:
-    """What an image must be built for to run on instances of that type; None means serverless."""
-    return "linux/arm64" if instance_type and _ARM.match(instance_type) else "linux/amd64"
+def platform_of(instance_types: Collection[str]) -> str:
+    """What an image must be built for to run on instances of these types; without any it is serverless.
+
+    Raises InvalidConfigError when no one image runs on all of them.
+    """
+    found = {"linux/arm64" if _ARM.match(each) else "linux/amd64" for each in instance_types} or {"linux/amd64"}
+    if len(found) > 1:
+        raise InvalidConfigError(
+            f"No one image runs on {', '.join(sorted(instance_types))}: some of them are Graviton, and some are not.",
+            "Choose variants of one kind, or name an image for both: image=….",
+        )
+    return found.pop()
 
 
 def image_tag(service_id: str, digest: str, platform: str, base_image: str | None) -> str:

@@ -6,7 +6,6 @@ All of them are found by their names, and only what bears the service's tag is e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from botocore.exceptions import ClientError
 from stackkit.errors import DeploymentError
 
 from .clients import Clients
-from .errors import exists_already, is_missing, is_refusal
-from .names import ENDPOINTS, SERVICE_TAG, bears_our_tag, endpoint_name
+from .errors import gone_before, is_missing, is_refusal, there_before
+from .names import ENDPOINTS, SERVICE_TAG, endpoint_name
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
@@ -63,11 +62,28 @@ class Resources:
                 EndpointName=endpoint_name(service_id), EndpointConfigName=config_name, Tags=tags
             )
 
-    def update_endpoint(self, service_id: str, config_name: str, deployment: dict[str, Any]) -> None:
+    def update_endpoint(
+        self, service_id: str, config_name: str, deployment: dict[str, Any], *, keep_count: bool = False
+    ) -> None:
+        """Have the endpoint go over to another configuration, with as many instances as it has with ``keep_count``."""
         options: dict[str, Any] = {"DeploymentConfig": deployment} if deployment else {}
+        if keep_count:
+            others = ("DesiredWeight", "DataCaptureConfig")
+            options["RetainAllVariantProperties"] = True
+            options["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": other} for other in others]
         with self._clients.calling("The endpoint was not updated"):
             self._sagemaker.update_endpoint(
                 EndpointName=endpoint_name(service_id), EndpointConfigName=config_name, **options
+            )
+
+    def weigh(self, service_id: str, weights: Mapping[str, float]) -> None:
+        """Give the endpoint's variants other shares of the requests, by their names."""
+        with self._clients.calling("The endpoint's weights were not changed"):
+            self._sagemaker.update_endpoint_weights_and_capacities(
+                EndpointName=endpoint_name(service_id),
+                DesiredWeightsAndCapacities=[
+                    {"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()
+                ],
             )
 
     def delete_endpoint(self, service_id: str, found: Mapping[str, Any]) -> None:
@@ -93,13 +109,29 @@ class Resources:
 
         ``secrets`` are the texts in it that no error may show.
         """
-        with self._clients.calling("The model was not created in SageMaker", secrets), _there_before():
+        with self._clients.calling("The model was not created in SageMaker", secrets), there_before():
             self._sagemaker.create_model(**body)
 
     def create_endpoint_config(self, body: dict[str, Any]) -> None:
         """Create an endpoint configuration; a no-op when there is one of that name, which holds just this."""
-        with self._clients.calling("The endpoint configuration was not created"), _there_before():
+        with self._clients.calling("The endpoint configuration was not created"), there_before():
             self._sagemaker.create_endpoint_config(**body)
+
+    def describe_config(self, name: str) -> dict[str, Any]:
+        """SageMaker's description of an endpoint configuration."""
+        with self._clients.calling("The endpoint configuration cannot be looked at"):
+            return dict(self._sagemaker.describe_endpoint_config(EndpointConfigName=name))
+
+    def tag_config(self, name: str, tags: Mapping[str, str]) -> None:
+        """Add tags to an endpoint configuration; those that it has already get the new value."""
+        with self._clients.calling("The endpoint configuration was not tagged"):
+            self._sagemaker.add_tags(
+                ResourceArn=self._config_arn(name), Tags=[{"Key": key, "Value": tags[key]} for key in tags]
+            )
+
+    def config_tags(self, name: str) -> dict[str, str]:
+        """The tags of an endpoint configuration by their keys; empty when there is none of that name."""
+        return self._tags("endpoint configuration", self._config_arn(name)) or {}
 
     def container_of(self, model_name: str) -> Mapping[str, Any]:
         """The container of a model, as it was given; empty when there is no such model."""
@@ -119,13 +151,20 @@ class Resources:
         for config in self._configs(service_id):
             if config.name not in keep:
                 self._refuse_foreign("endpoint configuration", config, service_id)
-                with self._clients.calling("The endpoint configuration was not deleted"), _gone_before():
+                with self._clients.calling("The endpoint configuration was not deleted"), gone_before():
                     self._sagemaker.delete_endpoint_config(EndpointConfigName=config.name)
         for model in self._models(service_id):
             if model.name not in keep:
                 self._refuse_foreign("model", model, service_id)
-                with self._clients.calling("The model was not deleted from SageMaker"), _gone_before():
+                with self._clients.calling("The model was not deleted from SageMaker"), gone_before():
                     self._sagemaker.delete_model(ModelName=model.name)
+
+    def remove_model(self, name: str, owner: str) -> None:
+        """Remove one model, which must bear the tag of ``owner``; a no-op when there is none of that name."""
+        with self._clients.calling("The model was not deleted from SageMaker"), gone_before():
+            found = self._sagemaker.describe_model(ModelName=name)
+            self._refuse_foreign("model", Resource(name, found["ModelArn"]), owner)
+            self._sagemaker.delete_model(ModelName=name)
 
     @property
     def _sagemaker(self) -> SageMakerClient:
@@ -146,40 +185,30 @@ class Resources:
         return list(_ours(service_id, ((each["ModelName"], each["ModelArn"]) for each in found)))
 
     def _refuse_foreign(self, what: str, resource: Resource, service_id: str) -> None:
-        with self._clients.calling(f"The tags of the {what} cannot be read"):
-            try:
-                pages = self._sagemaker.get_paginator("list_tags").paginate(ResourceArn=resource.arn)
-                tags = [tag for page in pages for tag in page["Tags"]]
-            except ClientError as error:
-                if is_missing(error):
-                    return
-                raise
-        if not bears_our_tag(tags, service_id):
+        tags = self._tags(what, resource.arn)
+        if tags is not None and tags.get(SERVICE_TAG) != service_id:
             raise DeploymentError(
                 f"The {what} {resource.name} was not made by stackkit: it lacks the tag {SERVICE_TAG}={service_id}.",
                 "Remove it yourself, or give it that tag if it is this service's.",
             )
+
+    def _tags(self, what: str, arn: str) -> dict[str, str] | None:
+        """The tags of a resource by their keys; None when there is no such resource."""
+        with self._clients.calling(f"The tags of the {what} cannot be read"):
+            try:
+                pages = self._sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+                return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+
+    def _config_arn(self, name: str) -> str:
+        caller, region = self._clients.caller(), self._sagemaker.meta.region_name
+        return f"arn:{caller.partition}:sagemaker:{region}:{caller.account}:endpoint-config/{name}"
 
 
 def _ours(service_id: str, found: Iterator[tuple[str, str]]) -> Iterator[Resource]:
     for name, arn in found:
         if name.startswith(f"{endpoint_name(service_id)}-"):  # SageMaker looks for it anywhere in a name
             yield Resource(name, arn)
-
-
-@contextmanager
-def _there_before() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if not exists_already(error):
-            raise
-
-
-@contextmanager
-def _gone_before() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if not is_missing(error):
-            raise

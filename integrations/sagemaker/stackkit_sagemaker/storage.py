@@ -50,6 +50,11 @@ class Storage:
     def bucket(self) -> str:
         return self._named or f"stackkit-sagemaker-{self._region}-{self._account}"
 
+    def check_bucket(self) -> None:
+        """Raises as ``ensure_bucket`` does where a bucket was named, and makes none."""
+        if self._named is not None:
+            self.ensure_bucket()
+
     def ensure_bucket(self) -> None:
         """Make sure that the bucket is there and in this region, making ours; a no-op when it is.
 
@@ -100,8 +105,8 @@ class Storage:
         """Put the archive of the model at ``path`` under its digest. Raises ModelError and DeploymentError."""
         files = list_files(path)
         size = sum(file.size for file in files)
-        progress(f"uploading {format_size(size)} to s3://{self.bucket}")
-        with self._clients.calling("The model was not uploaded"), archive(files) as opened:
+        told = _Share(f"uploading {format_size(size)} to s3://{self.bucket}", size, progress)
+        with self._clients.calling("The model was not uploaded"), archive(files, told.add) as opened:
             self._abort_uploads(service_id)
             self._s3.upload_fileobj(
                 opened,
@@ -190,3 +195,19 @@ class Storage:
         )
         for page in pages:
             yield from (item["Key"] for item in page.get("Contents", []))
+
+
+class _Share:
+    """Tells how much of so many bytes is done, whenever another percent of them is."""
+
+    def __init__(self, what: str, size: int, progress: Progress) -> None:
+        self._what, self._size, self._progress = what, size, progress
+        self._done, self._told = 0, -1
+        self.add(0)
+
+    def add(self, size: int) -> None:
+        self._done += size
+        percent = 100 * self._done // self._size if self._size else 100
+        if percent > self._told:
+            self._told = percent
+            self._progress(f"{self._what}: {percent} %")

@@ -39,9 +39,16 @@ class Aws:
         return boto3.client(service, region_name=REGION, endpoint_url=self.url)  # type: ignore[call-overload]
 
     def reset(self) -> None:
-        """Empty the account."""
+        """Empty the account, but for the role that containers run with."""
         self._send("POST", "/moto-api/reset", {})
         self.behave(ticks=1, faults={})
+        self.make_role("serving", "sagemaker.amazonaws.com")
+
+    def make_role(self, name: str, trusted: str) -> None:
+        """Make a role that a service of AWS may take on."""
+        trust = {"Effect": "Allow", "Principal": {"Service": trusted}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        self.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)
 
     def behave(self, **settings: Any) -> None:
         """Change how it behaves: ``ticks``, and ``faults`` by operation as ``{"code": …, "times": …}``."""
@@ -59,12 +66,25 @@ class Aws:
         ecr = self.client("ecr")
         repositories = [each["repositoryName"] for each in ecr.describe_repositories()["repositories"]]
         images = [image for name in repositories for image in ecr.list_images(repositoryName=name)["imageIds"]]
+        scaling, sagemakers = self.client("application-autoscaling"), {"ServiceNamespace": "sagemaker"}
         uploads = [s3.list_multipart_uploads(Bucket=name) for name in buckets]
         found = {
             "endpoints": [each["EndpointName"] for each in sagemaker.list_endpoints()["Endpoints"]],
             "configs": [each["EndpointConfigName"] for each in sagemaker.list_endpoint_configs()["EndpointConfigs"]],
             "models": [each["ModelName"] for each in sagemaker.list_models()["Models"]],
             "images": [image["imageTag"] for image in images],
+            "scaling": [
+                each["ResourceId"] for each in scaling.describe_scalable_targets(**sagemakers)["ScalableTargets"]
+            ],
+            "policies": [
+                f"{each['PolicyName']} {each['ResourceId']}"
+                for each in scaling.describe_scaling_policies(**sagemakers)["ScalingPolicies"]
+            ],
+            "alarms": [
+                each["AlarmName"]
+                for each in self.client("cloudwatch").describe_alarms()["MetricAlarms"]
+                if each["AlarmName"].startswith("stackkit-")  # the others are Application Auto Scaling's own
+            ],
             "objects": [item["Key"] for page in pages for item in page.get("Contents", [])],
             "uploads": [item["Key"] for page in uploads for item in page.get("Uploads", [])],
         }

@@ -10,6 +10,12 @@ It prints its URL and ends when its standard input does. What it has beyond moto
   and the endpoint goes back to what it served;
 - all instance types that botocore knows;
 - a role whose name has "untrusted" in it cannot be assumed;
+- UpdateEndpointWeightsAndCapacities takes a weight alone, or a count alone, and changes the endpoint at once;
+- a variant whose scaling is registered can be neither removed nor changed in its type; one that is registered no more
+  takes its policies with it, and what is not registered is refused as what AWS calls it. The variants of an endpoint
+  that is deleted are registered no more;
+- an update with a deployment configuration keeps the names of the variants;
+- transform jobs take time, can fail and be stopped, and their names are taken;
 - EnableNetworkIsolation and AsyncInferenceConfig are remembered, and ListModels heeds NameContains;
 - InvokeEndpoint gives the inputs back, and refuses an input that has "boom" in it as a model server would;
 - endpoints write a log;
@@ -18,6 +24,7 @@ It prints its URL and ends when its standard input does. What it has beyond moto
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -25,9 +32,12 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 from botocore.loaders import create_loader
-from moto.core.responses import ActionResult
+from moto.applicationautoscaling.models import ApplicationAutoscalingBackend, applicationautoscaling_backends
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.logs.models import logs_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -40,6 +50,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 settings: dict[str, Any] = {"ticks": 1, "faults": {}}
 SHAPES = create_loader().load_service_model("sagemaker", "service-2")["shapes"]
 INSTANCE_TYPES: list[str] = SHAPES["ProductionVariantInstanceType"]["enum"]
+DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 UNHEALTHY = "The primary container for production variant AllTraffic did not pass the ping health check."
 
 
@@ -110,11 +121,14 @@ def create_endpoint(backend: Any, **given: Any) -> Any:
     return endpoint
 
 
-def update_endpoint(backend: Any, endpoint_name: str, endpoint_config_name: str, deployment: Any) -> Any:
+def update_endpoint(
+    backend: Any, endpoint_name: str, endpoint_config_name: str, deployment: Any, keep_count: bool
+) -> Any:
     backend.describe_endpoint_config(endpoint_config_name)
     endpoint = existing(backend, endpoint_name)
     if endpoint.endpoint_status != "InService":
         raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    refuse_change_of_variants(backend, endpoint, endpoint_config_name, deployment)
     endpoint.last_deployment_config = deployment
     endpoint.failure_reason = None
     endpoint.pending_deployment_summary = {
@@ -131,11 +145,70 @@ def update_endpoint(backend: Any, endpoint_name: str, endpoint_config_name: str,
             endpoint.failure_reason = UNHEALTHY
         else:
             endpoint.endpoint_config_name = endpoint_config_name
+            before = {each["VariantName"]: each for each in endpoint.production_variants}
             variants = backend.endpoint_configs[endpoint_config_name].production_variants
             endpoint.production_variants = endpoint._process_production_variants(variants)
+            for each in endpoint.production_variants if keep_count else ():
+                for count in ("CurrentInstanceCount", "DesiredInstanceCount"):
+                    each[count] = before.get(each["VariantName"], each)[count]
 
     begin(endpoint, "Updating", finish)
     return endpoint
+
+
+def refuse_change_of_variants(backend: Any, endpoint: Any, config_name: str, deployment: Any) -> None:
+    """Refuse what SageMaker refuses of an update to another configuration."""
+    was, will = (
+        {each["VariantName"]: each.get("InstanceType") for each in backend.endpoint_configs[name].production_variants}
+        for name in (endpoint.endpoint_config_name, config_name)
+    )
+    if deployment and was.keys() != will.keys():
+        raise ValidationError(message="The variant names of the new endpoint configuration are others.")
+    scaled = {resource.rpartition("/")[2] for resource in scaled_variants(backend, endpoint.endpoint_name)}
+    changed = sorted(name for name in was if name in scaled and will.get(name) != was[name])
+    if changed:
+        raise ValidationError(
+            message=f"The variant(s) {changed} must be deregistered as scalable targets with AWS Auto Scaling before "
+            "they can be removed or have their instance type updated."
+        )
+
+
+def autoscaling_of(backend: Any) -> Any:
+    return applicationautoscaling_backends[backend.account_id][backend.region_name]
+
+
+def scaled_variants(backend: Any, endpoint_name: str) -> list[str]:
+    """The resource IDs of the endpoint's variants whose scaling is registered."""
+    registered = autoscaling_of(backend).targets.get(DIMENSION, {})
+    return [resource for resource in registered if resource.startswith(f"endpoint/{endpoint_name}/")]
+
+
+def deregister(backend: Any, namespace: str, r_id: str, dimension: str) -> None:
+    if not backend._scalable_target_exists(r_id, dimension):
+        raise NotRegistered(f"No scalable target found for service namespace: {namespace}, resource ID: {r_id}")
+    for policy in [policy for policy in backend.policies.values() if policy.resource_id == r_id]:
+        backend.delete_scaling_policy(policy.policy_name, namespace, r_id, dimension)
+    moto_deregister(backend, namespace, r_id, dimension)
+
+
+class NotRegistered(JsonRESTError):
+    def __init__(self, message: str) -> None:
+        super().__init__("ObjectNotFoundException", message)
+
+
+def weigh(backend: Any, endpoint_name: str, desired_weights_and_capacities: list[dict[str, Any]]) -> str:
+    endpoint = existing(backend, endpoint_name)
+    if endpoint.endpoint_status != "InService":
+        raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    variants = {each["VariantName"]: each for each in endpoint.production_variants}
+    for wanted in desired_weights_and_capacities:
+        variant = variants[wanted["VariantName"]]
+        if "DesiredWeight" in wanted:
+            variant["CurrentWeight"] = variant["DesiredWeight"] = wanted["DesiredWeight"]
+        if "DesiredInstanceCount" in wanted:
+            variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"] = wanted["DesiredInstanceCount"]
+    touch(endpoint)
+    return str(endpoint.arn)
 
 
 def describe_endpoint(backend: Any, endpoint_name: str) -> Any:
@@ -154,6 +227,8 @@ def delete_endpoint(backend: Any, endpoint_name: str) -> None:
     endpoint = existing(backend, endpoint_name)
     if endpoint.endpoint_status in ("Creating", "Updating"):
         raise ValidationError(message=f'Cannot delete endpoint "{endpoint.arn}": {endpoint.endpoint_status}.')
+    for resource in scaled_variants(backend, endpoint_name):
+        deregister(autoscaling_of(backend), "sagemaker", resource, DIMENSION)
     begin(endpoint, "Deleting", lambda: backend.endpoints.pop(endpoint_name))
 
 
@@ -192,9 +267,50 @@ def respond_list_models(response: Any) -> Any:
 
 
 def respond_update_endpoint(response: Any) -> Any:
-    names = ("EndpointName", "EndpointConfigName", "DeploymentConfig")
+    names = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
     endpoint = update_endpoint(response.sagemaker_backend, *map(response._get_param, names))
     return ActionResult({"EndpointArn": endpoint.arn})
+
+
+def create_transform_job(backend: Any, **given: Any) -> Any:
+    name, model = given["transform_job_name"], given["model_name"]
+    if name in backend.transform_jobs:
+        raise ValidationError(message=f"Job name must be unique within an AWS account and region: {name}")
+    if model not in backend._models:
+        raise ValidationError(message=f'Could not find model "{model}".')
+    job = moto_create_transform_job(backend, **given)
+    job.transform_job_status, job.transform_end_time = "InProgress", None
+    job._ticks, job._image = 0, backend._models[model].primary_container["Image"]
+    return job
+
+
+def describe_transform_job(backend: Any, transform_job_name: str) -> Any:
+    job = backend.transform_jobs.get(transform_job_name)
+    if job is None:
+        raise ValidationError(message=f'Could not find requested job with name: "{transform_job_name}"')
+    if job.transform_job_status in ("InProgress", "Stopping"):
+        if job._ticks >= settings["ticks"]:
+            end_transform_job(job)
+        job._ticks += 1
+    return job.response_object
+
+
+def end_transform_job(job: Any) -> None:
+    job.transform_end_time = utcnow()
+    if job.transform_job_status == "Stopping":
+        job.transform_job_status = "Stopped"
+    elif "broken" in job._image:
+        job.transform_job_status, job.failure_reason = "Failed", UNHEALTHY
+    else:
+        job.transform_job_status = "Completed"
+
+
+def respond_stop_transform_job(response: Any) -> Any:
+    job = response.sagemaker_backend.transform_jobs[response._get_param("TransformJobName")]
+    if job.transform_job_status != "InProgress":
+        raise ValidationError(message=f"The request was rejected: the job is {job.transform_job_status}.")
+    job.transform_job_status, job._ticks = "Stopping", 0
+    return EmptyResult()
 
 
 def respond_invoke(response: Any) -> Any:
@@ -221,7 +337,7 @@ def respond_invoke(response: Any) -> Any:
 
 
 class Faults:
-    """Lets calls of SageMaker fail as they were told to, and hands the others on."""
+    """Lets calls fail as they were told to, and hands the others on."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -231,14 +347,31 @@ class Faults:
             settings.update(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
             start("200 OK", [("Content-Length", "0")])
             return []
-        operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
+        operation, is_json = operation_of(environ)
         fault = settings["faults"].get(operation)
         if fault is None or fault["times"] <= 0:
             return self._inner(environ, start)
         fault["times"] -= 1
-        body = json.dumps({"__type": fault["code"], "message": fault.get("message", fault["code"])}).encode()
-        start("400 Bad Request", [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))])
+        code, words = fault["code"], fault.get("message", fault["code"])
+        told = json.dumps({"__type": code, "message": words}) if is_json else XML_ERROR.format(code=code, words=words)
+        body = told.encode()
+        kind = "application/x-amz-json-1.1" if is_json else "text/xml"
+        start("400 Bad Request", [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body]
+
+
+XML_ERROR = "<ErrorResponse><Error><Code>{code}</Code><Message>{words}</Message></Error></ErrorResponse>"
+
+
+def operation_of(environ: dict[str, Any]) -> tuple[str, bool]:
+    """Which call this is, and whether it speaks JSON; the older services speak forms and XML."""
+    if "HTTP_X_AMZ_TARGET" in environ:
+        return environ["HTTP_X_AMZ_TARGET"].partition(".")[2], True
+    if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        return "", True
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return dict(parse_qsl(body.decode())).get("Action", ""), False
 
 
 class Quiet(WSGIRequestHandler):
@@ -246,6 +379,8 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
+moto_create_transform_job = SageMakerModelBackend.create_transform_job
+moto_deregister = ApplicationAutoscalingBackend.deregister_scalable_target
 moto_create_endpoint = SageMakerModelBackend.create_endpoint
 moto_describe_endpoint = SageMakerModelBackend.describe_endpoint
 moto_delete_endpoint_config = SageMakerModelBackend.delete_endpoint_config
@@ -259,6 +394,10 @@ def extend() -> None:
     FakeEndpoint.pending_deployment_summary = None
     FakeEndpoint.last_deployment_config = None
     FakeEndpointConfig.validate_instance_type = validate_instance_type
+    ApplicationAutoscalingBackend.deregister_scalable_target = deregister
+    SageMakerModelBackend.update_endpoint_weights_and_capacities = weigh
+    SageMakerModelBackend.create_transform_job = create_transform_job
+    SageMakerModelBackend.describe_transform_job = describe_transform_job
     SageMakerModelBackend.create_endpoint = create_endpoint
     SageMakerModelBackend.describe_endpoint = describe_endpoint
     SageMakerModelBackend.delete_endpoint = delete_endpoint
@@ -270,6 +409,7 @@ def extend() -> None:
     SageMakerResponse.create_model = respond_create_model
     SageMakerResponse.list_models = respond_list_models
     SageMakerResponse.update_endpoint = respond_update_endpoint
+    SageMakerResponse.stop_transform_job = respond_stop_transform_job
     SageMakerRuntimeResponse.invoke_endpoint = respond_invoke
 
 

@@ -6,6 +6,7 @@ has everything imported already, so that a hundred of them cost little.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -17,8 +18,11 @@ import boto3
 import botocore.session
 from botocore.loaders import create_loader
 from stackkit_sagemaker import deployer as _deployer  # noqa: F401
+from stackkit_sagemaker import registry
 
 from stackkit import Client
+from stackkit.environments.images import BuiltImage
+from stackkit.environments.models import ResolvedModel
 from stackkit.errors import StackkitError
 from stackkit.model_deployers.leases import Lease
 from stackkit.settings import Settings
@@ -54,13 +58,31 @@ class Points:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def operate(home: str, verb: str, name: str, model: str, image: str, at: int) -> None:
+def push(model: ResolvedModel, *, tag: str, **options: Any) -> BuiltImage:
+    """In place of building and pushing an image, since moto's ECR takes no layers: a manifest with its tag."""
+    address, _, name = tag.rpartition(":")
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": {"digest": f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"},
+        "layers": [],
+    }
+    session = boto3.Session(region_name="us-east-1")
+    ecr = session.client("ecr", endpoint_url=os.environ["STACKKIT_TEST_MOTO_URL"])
+    ecr.put_image(repositoryName=address.partition("/")[2], imageManifest=json.dumps(manifest), imageTag=name)
+    return BuiltImage("sha256:1", tag, "sha256:2")
+
+
+def operate(home: str, verb: str, name: str, fields: dict[str, Any], at: int) -> None:
     """What a child does. What is refused is part of it."""
+    registry.images.build = push  # type: ignore[assignment]
     deployer = Client(Settings(Path(home), f"sqlite:///{home}/stackkit.db")).model_deployer("aws")
     Points(at)
     try:
         if verb == "deploy":
-            deployer.deploy_model(model_name=name, model_uri=model, image=image, replace=True, timeout=60)
+            deployer.deploy_model(model_name=name, replace=True, timeout=60, **fields)
+        elif verb == "canary":
+            deployer.update_model_server(name, canary=20, timeout=60, **fields)
         elif verb == "list":
             list(deployer.find_model_server())
         else:
@@ -71,7 +93,15 @@ def operate(home: str, verb: str, name: str, model: str, image: str, at: int) ->
 
 def main() -> None:
     loader = create_loader()
-    for service in ("sagemaker", "sagemaker-runtime", "s3", "sts"):  # to have read what botocore reads for them
+    for service in (
+        "application-autoscaling",
+        "cloudwatch",
+        "iam",
+        "sagemaker",
+        "sagemaker-runtime",
+        "s3",
+        "sts",
+    ):  # to have read what botocore reads for them
         loader.load_service_model(service, "service-2")
     botocore.session.create_loader = lambda *given: loader
     for line in sys.stdin:

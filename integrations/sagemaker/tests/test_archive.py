@@ -59,3 +59,12 @@ def test_a_file_that_changes_meanwhile_is_told(folder: Path, change: str) -> Non
             (folder / "MLmodel").write_text("" if change == "shorter" else "flavors: {a: b}\n", encoding="utf-8")
         with pytest.raises(ModelError, match="changed"):
             opened.read()
+
+
+def test_what_is_read_is_told(folder: Path) -> None:
+    told: list[int] = []
+    files = list_files(folder)
+    with archive(files, told.append) as opened:
+        opened.read()
+    assert sum(told) == sum(file.size for file in files)
+    assert len(told) > 3

@@ -21,6 +21,8 @@ from stackkit.errors import (
 from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.stack import ComponentType
 
+ROLES = "arn:aws:iam::123456789012:role"
+
 
 @pytest.fixture
 def reconfigured(client: Client, deployer: BaseModelDeployer) -> Callable[..., BaseModelDeployer]:
@@ -69,6 +71,12 @@ def test_serverless_in_a_network_is_refused_by_name(deploy: Callable[..., Servic
     assert not deployer.find_model_server()
 
 
+@pytest.mark.parametrize("attributes", [{}, {"region": "us-east-1"}], ids=str)
+def test_a_deployer_in_aws_needs_a_region_and_a_role(client: Client, attributes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfigError, match=r"needs .*execution_role_arn, unless it is local"):
+        client.register_component(ComponentType.MODEL_DEPLOYER, "other", "sagemaker", attributes)
+
+
 @pytest.mark.parametrize("fields", [{"instance_type": "t2"}, {"serverless": {"memory": 1}}, {"no_such": 1}], ids=str)
 def test_wrong_fields_change_nothing(
     deploy: Callable[..., Service], deployer: BaseModelDeployer, fields: dict[str, Any]
@@ -81,14 +89,25 @@ def test_wrong_fields_change_nothing(
 @pytest.mark.parametrize(
     ("changes", "fields", "words"),
     [
-        ({"execution_role_arn": "arn:aws:iam::123456789012:role/untrusted"}, {}, "Could not assume role"),
-        ({}, {"instance_type": "ml.m5.larg"}, "knows no instanceType 'ml.m5.larg'"),
+        ({"execution_role_arn": f"{ROLES}/nobody"}, {}, "There is no role nobody in the account 123456789012"),
+        ({"execution_role_arn": f"{ROLES}/lambda"}, {}, "lambda: it does not trust sagemaker.amazonaws.com"),
+        ({"execution_role_arn": "arn:aws:iam::210987654321:role/serving"}, {}, "is of the account 210987654321"),
+        ({}, {"instance_type": "ml.m5.larg"}, "knows no instance type 'ml.m5.larg'"),
+        ({}, {"variants": {"a": {"instance_type": "ml.m5.larg"}}}, "knows no instance type 'ml.m5.larg'"),
         ({"bucket": "no-such-bucket"}, {}, "There is no bucket no-such-bucket"),
         ({"bucket": "far-away"}, {}, "The bucket far-away is in eu-west-1"),
+        (
+            {},
+            {
+                "image": None,
+                "variants": {"a": {"instance_type": "ml.m5.large"}, "b": {"instance_type": "ml.c7g.large"}},
+            },
+            "No one image runs on ml.c7g.large, ml.m5.large",
+        ),
     ],
-    ids=["role", "instance", "bucket", "region"],
+    ids=["no role", "trust", "account", "instance", "variant", "bucket", "region", "architectures"],
 )
-def test_what_only_aws_can_tell_leaves_nothing_running(
+def test_what_can_be_found_beforehand_changes_nothing(
     aws: Any,
     deploy: Callable[..., Service],
     reconfigured: Any,
@@ -97,10 +116,36 @@ def test_what_only_aws_can_tell_leaves_nothing_running(
     words: str,
 ) -> None:
     aws.client("s3").create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    aws.make_role("lambda", "lambda.amazonaws.com")
     deployer = reconfigured(**changes)
-    with pytest.raises(DeploymentError, match=words) as raised:
+    with pytest.raises(StackkitError, match=words) as raised:
         deploy(deployer, **fields)
     assert "\n" not in raised.value.message
+    assert raised.value.hint
+    assert not deployer.find_model_server(refresh=False)
+    assert aws.names() == {}
+
+
+def test_who_may_not_look_at_roles_leaves_them_to_sagemaker(
+    aws: Any, deploy: Callable[..., Service], reconfigured: Any
+) -> None:
+    aws.behave(faults={"GetRole": {"code": "AccessDenied", "times": 10}})
+    assert deploy().is_running
+    with pytest.raises(DeploymentError, match="Could not assume role") as raised:
+        deploy(reconfigured(execution_role_arn=f"{ROLES}/untrusted"), model_name="other")
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize("call", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"])
+def test_what_only_aws_can_tell_is_told_and_nothing_runs(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, call: str
+) -> None:
+    words = "The account-level service limit 'ml.m5.large for endpoint usage' is 0 Instances"
+    aws.behave(faults={call: {"code": "ResourceLimitExceeded", "message": words, "times": 1}})
+    with pytest.raises(DeploymentError, match="for endpoint usage") as raised:
+        deploy()
+    assert "\n" not in raised.value.message
+    assert "Service Quotas" in (raised.value.hint or "")
     (service,) = deployer.find_model_server()
     assert service.status.state is ServiceState.ERROR
     assert "endpoints" not in aws.names()
@@ -112,8 +157,9 @@ def test_a_revision_that_cannot_be_made_ready_leaves_the_old_one_serving(
     aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
 ) -> None:
     service = deploy()
-    with pytest.raises(DeploymentError, match="knows no instanceType"):
-        deploy(instance_type="ml.none", replace=True)
+    aws.behave(faults={"CreateEndpointConfig": {"code": "ValidationException", "message": "not today", "times": 1}})
+    with pytest.raises(DeploymentError, match="not today"):
+        deploy(instance_type="ml.c5.large", replace=True)
     seen = deployer.get_model_server(service)
     assert (seen.revision, seen.is_running) == (1, True)
     deploy(instance_type="ml.m5.xlarge", replace=True)
@@ -174,12 +220,12 @@ def test_credentials_that_expire_while_waiting_and_are_renewed(
 
     def progress(text: str) -> None:
         if "creating the endpoint" in text and not sessions:
-            sessions.append(deployer._clients._session)
+            sessions.append(deployer._hosting.clients._session)
             aws.behave(ticks=1, faults={"DescribeEndpoint": {"code": "ExpiredTokenException", "times": 1}})
 
     aws.behave(ticks=3)
     assert deploy(progress=progress).is_running
-    assert deployer._clients._session is not sessions[0], "they were not looked for anew"
+    assert deployer._hosting.clients._session is not sessions[0], "they were not looked for anew"
 
 
 def test_credentials_that_stay_expired_are_told(

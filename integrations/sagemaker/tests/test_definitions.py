@@ -9,8 +9,9 @@ import pytest
 from botocore.validate import ParamValidator
 from pydantic import ValidationError
 from stackkit_sagemaker import definitions
-from stackkit_sagemaker.config import Rollout, SageMakerModelDeployerConfig, SageMakerServiceConfig
+from stackkit_sagemaker.config import SageMakerModelDeployerConfig, SageMakerServiceConfig
 from stackkit_sagemaker.names import SERVICE_TAG, revision_name
+from stackkit_sagemaker.options import Rollout
 
 from stackkit.model_deployers import Service
 

@@ -46,6 +46,12 @@ def test_without_a_connection(error: BotoCoreError, words: str) -> None:
     assert words in (found.hint or "")
 
 
+def test_a_region_that_does_not_exist_names_those_like_it() -> None:
+    hint = told(EndpointConnectionError(endpoint_url="https://sts.us-est-1.amazonaws.com/")).hint or ""
+    assert "us-est-1" in hint
+    assert "us-east-1" in hint
+
+
 def test_refusals_are_told_in_aws_own_words_on_one_line() -> None:
     error = refused("ValidationException", "Could not assume role\n arn:… .")
     assert isinstance(error, DeploymentError)

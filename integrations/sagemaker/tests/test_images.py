@@ -23,19 +23,19 @@ def container(aws: Any, service: Service) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("instance_type", "platform"),
+    ("instance_types", "platform"),
     [
-        (None, "linux/amd64"),
-        ("ml.m5.large", "linux/amd64"),
-        ("ml.g4dn.xlarge", "linux/amd64"),
-        ("ml.inf2.xlarge", "linux/amd64"),
-        ("ml.c7g.large", "linux/arm64"),
-        ("ml.m6gd.large", "linux/arm64"),
+        ([], "linux/amd64"),
+        (["ml.m5.large", "ml.c5.large"], "linux/amd64"),
+        (["ml.g4dn.xlarge"], "linux/amd64"),
+        (["ml.inf2.xlarge"], "linux/amd64"),
+        (["ml.c7g.large"], "linux/arm64"),
+        (["ml.m6gd.large", "ml.c7g.large"], "linux/arm64"),
     ],
     ids=str,
 )
-def test_graviton_is_arm(instance_type: str | None, platform: str) -> None:
-    assert platform_of(instance_type) == platform
+def test_graviton_is_arm(instance_types: list[str], platform: str) -> None:
+    assert platform_of(instance_types) == platform
 
 
 def test_another_image_has_another_tag() -> None:
@@ -106,4 +106,4 @@ def test_without_an_image_of_ours_nothing_is_asked_of_ecr(
     service = deploy()
     deploy(image="serving:2", replace=True)
     service.delete()
-    assert "ecr" not in deployer._clients._made
+    assert "ecr" not in deployer._hosting.clients._made

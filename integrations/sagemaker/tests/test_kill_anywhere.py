@@ -24,7 +24,9 @@ from stackkit.model_deployers import BaseModelDeployer, ServiceState
 KILLS = int(os.environ.get("STACKKIT_TEST_KILLS", "30"))
 SEED = int(os.environ.get("STACKKIT_TEST_SEED", str(random.randrange(10**6))))
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-MOST_POINTS = 70  # a deploy that replaces has about as many
+MOST_POINTS = 90  # a deploy that replaces has about as many
+VERBS = [*["deploy"] * 4, *["canary"] * 2, "promote", "abort", "start", "stop", "delete", "list"]
+SCALING = {"minimum": 1, "maximum": 2, "target": 10}
 
 Operate = Callable[..., str]
 
@@ -32,8 +34,9 @@ Operate = Callable[..., str]
 @pytest.fixture
 def operate(aws: Any) -> Iterator[Operate]:
     """Has a process of its own operate, and tells whether it was killed."""
-    script = Path(__file__).with_name("killed.py")
-    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(Path(__file__).with_name("killed.py"))]
+    environment = {**os.environ, "STACKKIT_TEST_MOTO_URL": aws.url}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdin is not None and process.stdout is not None
 
     def operate(**asked: Any) -> str:
@@ -70,13 +73,13 @@ def test_killed_at_random(
     home = str(client.settings.home)
     kills = 0
     while kills < KILLS:
-        asked = {
-            "home": home,
-            "verb": chance.choice(["deploy", "deploy", "deploy", "start", "stop", "delete", "list"]),
-            "name": chance.choice(["red", "blue"]),
-            "model": models[chance.choice(["one", "two"])],
-            "image": f"serving:{chance.choice(['1', '2', '2', 'broken'])}",
+        fields = {
+            "model_uri": models[chance.choice(["one", "two"])],
+            "image": chance.choice([None, "serving:1", "serving:2", "serving:broken"]),
+            "autoscaling": chance.choice([None, SCALING]),
+            "instance_type": chance.choice(["ml.m5.large", "ml.c5.large"]),
         }
+        asked = {"home": home, "verb": chance.choice(VERBS), "name": chance.choice(["red", "blue"]), "fields": fields}
         told = operate(**asked, at=chance.randint(1, MOST_POINTS))
         assert told in ("killed", "ended 0"), (told, asked)
         kills += told == "killed"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stackkit_sagemaker.flavor import SageMakerModelDeployerFlavor
 
 from stackkit import Client
 from stackkit.environments.files import list_files
@@ -40,7 +41,8 @@ def test_everything_is_named_and_tagged_by_the_service(
         sagemaker.list_endpoint_configs()["EndpointConfigs"][0]["EndpointConfigArn"],
         sagemaker.list_models()["Models"][0]["ModelArn"],
     ):
-        assert tags_of(aws, arn) == {"stackkit:service": service.id, "team": "ml", "stage": "live"}
+        found = {key: value for key, value in tags_of(aws, arn).items() if not key.startswith("stackkit:kept-")}
+        assert found == {"stackkit:service": service.id, "team": "ml", "stage": "live"}
 
 
 def test_what_is_known_of_it_is_shown(deploy: Callable[..., Service], aws: Any) -> None:
@@ -49,7 +51,7 @@ def test_what_is_known_of_it_is_shown(deploy: Callable[..., Service], aws: Any) 
     assert service.platform == "AWS account 123456789012, us-east-1"
     info = service.deployer.do_info(service)
     assert info["ENDPOINT"] == f"stackkit-{service.id}"
-    assert info["INSTANCES"] == "AllTraffic: 2 of 2"
+    assert info["INSTANCES"] == "AllTraffic: 2 of 2, weight 1.0"
     assert info["ARCHIVE"].startswith(f"s3://{BUCKET}/stackkit/{service.id}/models/")
 
 
@@ -105,6 +107,18 @@ def test_a_model_that_changes_while_it_is_uploaded_leaves_no_part_of_it(
     with pytest.raises(ModelError, match="changed"):
         deploy(model_uri=str(folder))
     assert aws.names() == {}
+
+
+def test_an_upload_tells_how_far_it_is(deploy: Callable[..., Service], tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "model.joblib").write_bytes(os.urandom(20 << 20))
+    told: list[str] = []
+    deploy(model_uri=str(folder), progress=told.append)
+    percents = [int(text.split()[-2]) for text in told if text.startswith("uploading ")]
+    assert percents == sorted(set(percents))
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert len(percents) > 10
 
 
 def test_in_another_region_the_bucket_is_made_there(aws: Any, client: Client, deploy: Callable[..., Service]) -> None:
@@ -268,7 +282,7 @@ def test_an_endpoint_that_has_failed_is_retried_and_deleted(
 def test_an_endpoint_that_is_stuck_is_deleted_once_sagemaker_lets_it_go(
     aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackkit.model_deployers.lifecycle._CLEAN_UP_SECONDS", 0.1)
+    monkeypatch.setattr(SageMakerModelDeployerFlavor, "clean_up_seconds", 0.1)
     aws.behave(ticks=10**6)
     with pytest.raises(DeploymentTimeoutError, match="SageMaker is creating the endpoint"):
         deploy(timeout=0.3)
@@ -282,10 +296,34 @@ def test_an_endpoint_that_is_stuck_is_deleted_once_sagemaker_lets_it_go(
     assert aws.names() == {}
 
 
+def test_a_cancelled_update_leaves_the_endpoint_serving(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
+) -> None:
+    service = deploy()
+    created = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")["CreationTime"]
+
+    def cancel(text: str) -> None:
+        if "updating the endpoint" in text:
+            raise KeyboardInterrupt
+
+    aws.behave(ticks=10**6)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(image=f"{IMAGE}:2", replace=True, progress=cancel)
+    seen = deployer.get_model_server(service)
+    assert (seen.is_running, seen.revision) == (True, 1)
+    aws.behave(ticks=1)
+    seen.refresh()
+    assert "update was interrupted" in seen.refresh().status.message, "SageMaker has finished it after all"
+    again = deploy(image=f"{IMAGE}:2", replace=True)
+    assert (again.is_running, again.revision) == (True, 2)
+    now = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")["CreationTime"]
+    assert now == created
+
+
 def test_an_update_that_takes_too_long_and_is_finished_after_all_is_told(
     aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackkit.model_deployers.lifecycle._CLEAN_UP_SECONDS", 0.1)
+    monkeypatch.setattr(SageMakerModelDeployerFlavor, "clean_up_seconds", 0.1)
     service = deploy()
     aws.behave(ticks=10**6)
     with pytest.raises(DeploymentTimeoutError):

@@ -12,7 +12,15 @@ from stackkit.model_deployers import Observation, Service, ServiceState
 CONFIGS = {"1": "e-r1-1", "2": "e-r2-4"}
 
 
-def look(status: str, *, serves: str = "e-r1-1", revision: int = 1, update: Any = None, **found: Any) -> Observation:
+def look(
+    status: str,
+    *,
+    serves: str = "e-r1-1",
+    revision: int = 1,
+    update: Any = None,
+    canary: int | None = None,
+    **found: Any,
+) -> Observation:
     row = {
         "id": "id",
         "revision": revision,
@@ -22,7 +30,9 @@ def look(status: str, *, serves: str = "e-r1-1", revision: int = 1, update: Any 
         "message": "",
         "prediction_url": None,
         "unknown_since": None,
-        "details": {"configs": CONFIGS, "update": update},
+        "details": {"configs": CONFIGS, "update": update, "splits": {"e-c2-5": {"stable": 1, "canary": 2}}},
+        "canary_revision": canary,
+        "canary_percent": 10,
     }
     answer = {"EndpointStatus": status, "EndpointConfigName": serves, "LastModifiedTime": "later", **found}
     return observe(Service(row, None), answer, "https://runtime/invocations")
@@ -64,7 +74,7 @@ def test_a_configuration_that_no_row_knows_is_no_revision() -> None:
     assert look("InService", serves="e-r2-3", revision=2).revision == UNKNOWN_REVISION
 
 
-UPDATE = {"revision": 2, "since": "earlier"}
+UPDATE = {"revision": 2, "config": "e-r2-4", "since": "earlier"}
 
 
 def test_an_update_on_its_way() -> None:
@@ -97,3 +107,43 @@ def test_an_answer_from_before_the_update_tells_nothing_about_it() -> None:
 
 def test_an_update_that_was_taken_back_is_none_of_the_old_revision() -> None:
     assert look("InService", revision=1, update=UPDATE, FailureReason="no ping").update_error is None
+
+
+SPLIT = {"revision": 2, "config": "e-c2-5", "since": "earlier"}
+
+
+def shared(percent: float) -> list[dict[str, Any]]:
+    return [
+        {"VariantName": "AllTraffic", "DesiredWeight": 100 - percent, "CurrentInstanceCount": 1},
+        {"VariantName": "Canary-AllTraffic", "DesiredWeight": percent, "CurrentInstanceCount": 1},
+    ]
+
+
+def test_a_canary_on_its_way() -> None:
+    pending = {"EndpointConfigName": "e-c2-5", "ProductionVariants": []}
+    seen = look("Updating", update=SPLIT, canary=2, PendingDeploymentSummary=pending)
+    assert (seen.state, seen.revision, seen.canary, seen.update_error) == (ServiceState.ACTIVE, 1, None, None)
+
+
+def test_a_canary_that_answers() -> None:
+    seen = look("InService", serves="e-c2-5", update=SPLIT, canary=2, ProductionVariants=shared(10))
+    assert (seen.revision, seen.canary, seen.update_error, seen.message) == (1, 2, None, "")
+
+
+def test_a_canary_that_was_given_up() -> None:
+    seen = look("InService", update=SPLIT, canary=2, FailureReason="no ping")
+    assert (seen.revision, seen.canary, seen.update_error) == (1, None, "no ping")
+
+
+def test_a_canary_with_another_share_than_was_asked_for() -> None:
+    seen = look("InService", serves="e-c2-5", update=SPLIT, canary=2, ProductionVariants=shared(50))
+    assert "answers 50 % of the requests, and not 10 %" in seen.message
+
+
+def test_an_abort_has_arrived_when_the_old_configuration_serves() -> None:
+    abort = {"revision": 1, "config": "e-r1-1", "since": "earlier"}
+    before = look("InService", serves="e-c2-5", update={**abort, "since": "later"}, canary=2)
+    assert (before.revision, before.canary) == (None, 2)
+    assert look("Updating", serves="e-c2-5", update=abort, canary=2).revision is None
+    after = look("InService", update=abort, canary=2)
+    assert (after.revision, after.canary, after.update_error) == (1, None, None)

@@ -29,10 +29,13 @@ S3_ACTIONS = {
 }
 """What an operation of S3 needs, where that is called otherwise: docs.aws.amazon.com/service-authorization."""
 
+SERVICES = {"monitoring": "cloudwatch"}
+"""What a service is called in policies that signs its requests by another name."""
+
 WITHOUT_PERMISSION = {"sts:GetCallerIdentity"}
 """What everybody may do."""
 
-NEEDED_BESIDE = {"iam:PassRole", "sagemaker:AddTags"} | {
+NEEDED_BESIDE = {"cloudwatch:DescribeAlarms", "iam:CreateServiceLinkedRole", "iam:PassRole", "sagemaker:AddTags"} | {
     f"ecr:{name}"
     for name in (
         "BatchCheckLayerAvailability",
@@ -43,19 +46,20 @@ NEEDED_BESIDE = {"iam:PassRole", "sagemaker:AddTags"} | {
         "UploadLayerPart",
     )
 }
-"""What creating a model with a role, and anything with tags, needs beside the call itself; and what the Docker Engine
-asks of ECR: docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html.
+"""What creating a model with a role, anything with tags, and autoscaling need beside the calls themselves
+(docs.aws.amazon.com/sagemaker/latest/dg/endpoint-auto-scaling-prerequisites.html); and what the Docker Engine asks of
+ECR: docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html.
 """
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def made(aws: Any, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The actions of all calls that are made through botocore."""
     made: set[str] = set()
     client = boto3.Session.client
 
     def note(model: Any, **given: Any) -> None:
-        service = model.service_model.signing_name
+        service = SERVICES.get(model.service_model.signing_name, model.service_model.signing_name)
         made.add(S3_ACTIONS.get(model.name, f"s3:{model.name}") if service == "s3" else f"{service}:{model.name}")
 
     def listened_to(*given: Any, **options: Any) -> Any:
@@ -84,9 +88,19 @@ def use_it_all(aws: Any, deploy: Callable[..., Service], deployer: BaseModelDepl
     aws.answer_later({"data": "[1]"})
     assert later.predict([[1.0]]) == [1]
     built = deploy(model_name="built", image=None)
+    scaled = deploy(model_name="scaled", asynchronous={}, autoscaling={"minimum": 0, "maximum": 2, "target": 5})
+    deployer.update_model_server(service, image="serving:5", canary=10, timeout=30)
+    deployer.update_model_server(service, image="serving:5", canary=20, timeout=30)
+    deployer.promote_model_server(service, timeout=30)
+    assert not deployer.find_orphans()
+    data = {"input_uri": "s3://data/in", "output_uri": "s3://data/out"}
+    aws.behave(ticks=6)
+    begun = deployer.transforms.run(model_uri=built.source.uri, image="serving:1", wait=False, **data)
+    deployer.transforms.stop(begun.name)
+    aws.behave(ticks=1)
     bucket = aws.client("s3").list_buckets()["Buckets"][0]["Name"]
     aws.client("s3").create_multipart_upload(Bucket=bucket, Key=f"stackkit/{service.id}/models/a")
-    for each in (service, later, built, *others):
+    for each in (service, later, built, scaled, *others):
         each.delete()
 
 

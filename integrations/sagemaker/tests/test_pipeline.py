@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,8 @@ from stackkit.model_deployers import BaseModelDeployer
 from stackkit.pipelines import model_deployer_step, pipeline, step
 from stackkit.store import database as database_room
 from stackkit.store import default_database
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "pipeline.py"
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +55,15 @@ def test_the_standard_step_deploys_and_replaces(models: dict[str, str]) -> None:
     model_deployer.start_model_server(services[0])
     model_deployer.delete_model_server(services[0])
     assert not model_deployer.find_model_server()
+
+
+def test_the_example_trains_serves_and_cleans_up(
+    aws: Any, engine: Any, deployer: BaseModelDeployer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "iris is active" in told
+    assert "Predictions: [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]" in told, "moto gives back what it is given"
+    assert len(engine.built) == 1
+    assert not deployer.find_model_server()
+    assert aws.names() == {}

@@ -84,7 +84,7 @@ class TestLater:
         aws.answer_later({"data": "[3]"})
         deployer: Any = service.deployer
         answer = predictions.predict_later(
-            deployer._clients, service, deployer._folder(service), [1], None, wait=waited.append
+            deployer._hosting.clients, service, deployer._hosting.folder(service), [1], None, wait=waited.append
         )
         assert (answer, len(waited)) == ([3], 3)
 
@@ -95,6 +95,11 @@ class TestLater:
         deployer: Any = service.deployer
         with pytest.raises(PredictionError, match="has not answered within 3600 seconds") as raised:
             predictions.predict_later(
-                deployer._clients, service, deployer._folder(service), [1], None, wait=lambda seconds: None
+                deployer._hosting.clients,
+                service,
+                deployer._hosting.folder(service),
+                [1],
+                None,
+                wait=lambda seconds: None,
             )
         assert "s3://" in (raised.value.hint or "")

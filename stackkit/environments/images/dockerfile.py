@@ -68,7 +68,13 @@ def render(settings: ImageSettings) -> str:
         f"FROM {base} AS runtime",
         f"COPY runtime {BUILD_FOLDER}/",
         # what is compiled names the place that it will have, for tracebacks
-        _run(_compile(f"-s {BUILD_FOLDER} -p {_PACKAGES} {BUILD_FOLDER}"), *_make_layer(BUILD_FOLDER, _PACKAGES)),
+        _run(
+            _compile(f"-s {BUILD_FOLDER} -p {_PACKAGES} {BUILD_FOLDER}"),
+            # a volume that is mounted there may be written by whatever user the container runs as
+            f"mkdir -p {_LAYER}{container.HANDOVER_FOLDER}",
+            f"chmod 1777 {_LAYER}{container.HANDOVER_FOLDER}",
+            *_make_layer(BUILD_FOLDER, _PACKAGES),
+        ),
         "",
         f"FROM {base}",
         f"COPY --from=environment {_LAYER} /",

@@ -11,6 +11,7 @@ from ...errors import ImageError, PlatformUnavailableError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.errors import APIError
 
 _USUAL_HOST = "unix:///var/run/docker.sock"
 
@@ -59,6 +60,11 @@ def reaching(host: str | None) -> Iterator[None]:
         raise PlatformUnavailableError(
             f"No Docker Engine answers at {shown}: {reason}.", "Start it, or name another one: DOCKER_HOST."
         ) from error
+
+
+def words(error: APIError) -> str:
+    """What the engine said, on one line."""
+    return " ".join(str(error.explanation or error).split()).rstrip(".") + "."
 
 
 def _causes(error: BaseException) -> list[BaseException]:

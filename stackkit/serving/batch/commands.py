@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from .. import formats
 from ..errors import ModelFormatError, ModelLoadError
+from ..model_options import MODEL_HELP, add_model_options
 from ..models import Model
 from ..signature import Casting
 from . import DEFAULT_CHUNK_SIZE, files
@@ -108,10 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -P -m stackkit.serving.batch", description="Predict for every row of a file."
     )
-    parser.add_argument("model", help="a model file or folder, file.py:attribute or module:attribute")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="the rows; its suffix is its format")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the predictions, in their order")
-    parser.add_argument("--format", metavar="NAME", help="the model's format (default: detected)")
+    add_model_options(parser)
     parser.add_argument(
         "--param",
         type=_parameter,
@@ -126,11 +127,5 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_CHUNK_SIZE,
         metavar="ROWS",
         help="in one call of the model (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--casting",
-        choices=list(Casting),
-        default=Casting.EXACT,
-        help="how an MLflow model's input is cast by its signature (default: %(default)s)",
     )
     return parser

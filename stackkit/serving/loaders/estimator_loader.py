@@ -10,6 +10,7 @@ from typing import Any
 from ..batching import join, rows_and_key
 from ..errors import BadRequestError, InvalidInputError, MissingLibraryError, ModelLoadError
 from ..estimators import FrameCaller, example_for, is_rowwise
+from ..forests import quickened
 from ..models import PreparedInput
 from ..payloads import Payload, Shape, column_names, missing_names, to_array, to_columns, to_frame, to_rows
 from ..signature import Casting
@@ -35,13 +36,13 @@ class EstimatorModel:
     chat_keys: frozenset[str] = frozenset()
 
     def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
         self.name = type(estimator).__name__
         self.is_rowwise = is_rowwise(estimator)
         self.example = example_for(estimator)
         features = getattr(estimator, "feature_names_in_", None)
         self._features = None if features is None else [str(name) for name in features]
         self._caller = None if self._features is None else FrameCaller(estimator, self._features)
+        self._predict = quickened(estimator).predict if self._features is None else estimator.predict
         # fitted with an array, it warns on each call about the names of a frame, which it has no use for
         self._wants_array = self._features is None and hasattr(estimator, "n_features_in_")
 
@@ -62,7 +63,7 @@ class EstimatorModel:
         value = join(values)
         if self._caller is not None and not hasattr(value, "columns"):
             return self._caller.of_array(value)
-        return self._estimator.predict(value)
+        return self._predict(value)
 
     def _table(self, data: Payload) -> Table | None:
         """The features' columns, where pandas would make of each of them what its values' types say."""

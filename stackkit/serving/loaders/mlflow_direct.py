@@ -70,6 +70,14 @@ def is_direct(folder: Path) -> bool:
     return _find(folder) is not None
 
 
+def library(folder: Path) -> str | None:
+    """The library that the model in the folder is made of; None when it is for MLflow to load. Runs none of its
+    code.
+    """
+    found = _find(folder)
+    return None if found is None else found[0].library
+
+
 def _find(folder: Path) -> tuple[Flavor, Path, Entry, Entry, Signature] | None:
     """What the folder's flavor needs to read it: the flavor, the model's file, both entries and the signature."""
     description = _description(folder)

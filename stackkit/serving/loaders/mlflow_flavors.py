@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import InvalidInputError
 from ..estimators import FrameCaller, example_for, is_rowwise
+from ..forests import quickened
 from ..signature import Signature
 from ..tables import Table
 
@@ -47,7 +48,8 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Flavor:
-    """``name`` is the flavor's own key in MLmodel, ``path_key`` what names the model's file in python_function's.
+    """``name`` is the flavor's own key in MLmodel, ``path_key`` what names the model's file in python_function's,
+    ``library`` the package that its models are made of.
 
     ``is_usual`` gets both entries and the signature, and runs nothing of the model's. ``read`` gets the path of that
     file as well, and raises what the model's library raises.
@@ -55,6 +57,7 @@ class Flavor:
 
     name: str
     path_key: str
+    library: str
     is_usual: Callable[[Entry, Entry, Signature], bool]
     read: Callable[[Path, Entry, Entry, Signature], Predictor]
 
@@ -68,11 +71,10 @@ def _sklearn(path: Path, flavor: Entry, pyfunc: Entry, _: Signature) -> Predicto
     estimator = _unpickle(path, _sklearn_format(flavor), flavor)
     features = getattr(estimator, "feature_names_in_", None)
     caller = None if features is None else FrameCaller(estimator, list(map(str, features)), method)
-    of_tables = None if caller is None else caller.of_tables
     return Predictor(
-        getattr(estimator, method),
+        getattr(quickened(estimator) if caller is None else estimator, method),
         is_rowwise(estimator),
-        of_tables,
+        None if caller is None else caller.of_tables,
         takes_null=_takes_nan(estimator),
         takes_no_rows=False,
         example=example_for(estimator),
@@ -227,9 +229,9 @@ def _unpickle(path: Path, serialization: str, flavor: Entry) -> Any:
 
 
 FLAVORS = {
-    "mlflow.sklearn": Flavor("sklearn", "model_path", _is_usual_sklearn, _sklearn),
-    "mlflow.xgboost": Flavor("xgboost", "data", _is_usual_xgboost, _xgboost),
-    "mlflow.lightgbm": Flavor("lightgbm", "data", _is_usual_lightgbm, _lightgbm),
-    "mlflow.onnx": Flavor("onnx", "data", _is_usual_onnx, _onnx),
+    "mlflow.sklearn": Flavor("sklearn", "model_path", "sklearn", _is_usual_sklearn, _sklearn),
+    "mlflow.xgboost": Flavor("xgboost", "data", "xgboost", _is_usual_xgboost, _xgboost),
+    "mlflow.lightgbm": Flavor("lightgbm", "data", "lightgbm", _is_usual_lightgbm, _lightgbm),
+    "mlflow.onnx": Flavor("onnx", "data", "onnxruntime", _is_usual_onnx, _onnx),
 }
 """By the module that python_function names as their loader."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import requests
 from docker import DockerClient
 from docker.errors import APIError
 from stackkit_docker.containers import LABEL_SERVICE
@@ -94,8 +99,45 @@ def remove_all(engine: DockerClient, client: Client) -> None:
             container.remove(force=True, v=True)
         for network in engine.networks.list(filters=mine):
             network.remove()
+        for volume in engine.volumes.list(filters=mine):
+            volume.remove(force=True)
         for tag in service.status.details.get("images", ()):
             try:
                 engine.images.remove(tag, force=True)
             except APIError:
                 continue
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+class Load:
+    """Requests one after the other, each on a connection of its own, and what came of them: the first prediction, None
+    for a request that failed.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self.answers: list[Any] = []
+        self._url, self._done = str(url), threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        while not self._done.is_set():
+            try:
+                answer = requests.post(self._url, json={"inputs": [0]}, timeout=30).json()["predictions"][0]
+            except requests.RequestException:  # refused, or cut off: the small server waits for nobody when it ends
+                answer = None
+            self.answers.append(answer)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        wait_until(lambda: self.answers)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()

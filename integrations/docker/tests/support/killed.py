@@ -1,4 +1,6 @@
-"""A process that kills itself at a point of one operation: ``python killed.py HOME OPERATION POINT NAME IMAGE IMAGE``.
+"""A process that kills itself at a point of one operation: ``python killed.py HOME OPERATION POINT NAME ONE TWO``.
+
+ONE and TWO are images, or models as ``/path/to/file.py:attribute``.
 
 It ends with 0 when the point lies beyond the operation's last one.
 """
@@ -30,6 +32,7 @@ _ACTS = (
     "disconnect_container_from_network",
     "rename",
     "remove_network",
+    "remove_volume",
 )
 
 
@@ -37,10 +40,11 @@ class Operations:
     """What is done to the one service, which is called ``name``."""
 
     def __init__(self, deployer: BaseModelDeployer, name: str, one: str, two: str) -> None:
-        self._deployer, self._name, self._one, self._two = deployer, name, one, two
+        self._deployer, self._name = deployer, name
+        self._one, self._two = ({"model_uri" if each.startswith("/") else "image": each} for each in (one, two))
 
     def deploy(self) -> None:
-        self._deployer.deploy_model(model_name=self._name, image=self._one, timeout=60)
+        self._deployer.deploy_model(model_name=self._name, timeout=60, **self._one)
 
     def start(self) -> None:
         self._deployer.start_model_server(self._name, timeout=60)
@@ -49,7 +53,7 @@ class Operations:
         self._deployer.stop_model_server(self._name, timeout=60)
 
     def update(self) -> None:
-        self._deployer.deploy_model(model_name=self._name, image=self._two, timeout=60, replace=True)
+        self._deployer.deploy_model(model_name=self._name, timeout=60, replace=True, **self._two)
 
     def delete(self) -> None:
         for service in self._deployer.find_model_server(refresh=False):

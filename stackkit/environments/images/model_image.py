@@ -8,39 +8,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import requests
-from docker import DockerClient
-from docker.errors import APIError, ImageNotFound
-from pydantic import SecretStr
 
-from stackkit.environments import images, runtime
-from stackkit.environments.models import ResolvedModel
-from stackkit.errors import ImageError
-
+from ...errors import ImageError
+from .. import runtime
+from ..models import ResolvedModel
+from .builder import build
+from .contents import make_context
 from .engine import words
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 _REPOSITORY = "stackkit-models"
 _DIGITS = 24
-
-
-@dataclass(frozen=True)
-class Registry:
-    """Where built images are kept for other engines. Without credentials those of ``docker login`` are used."""
-
-    name: str
-    username: str | None = None
-    password: SecretStr | None = None
-
-    def credentials(self) -> dict[str, str] | None:
-        if self.username is None or self.password is None:
-            return None
-        return {"username": self.username, "password": self.password.get_secret_value()}
-
-    def holds(self, image: str) -> bool:
-        """Whether an image of that name would lie in this registry."""
-        return image.startswith(f"{self.name.rstrip('/')}/")
 
 
 def tag_of(model: ResolvedModel, base_image: str | None, registry: Registry | None) -> str:
@@ -48,13 +32,13 @@ def tag_of(model: ResolvedModel, base_image: str | None, registry: Registry | No
 
     Raises ImageError and ModelError for a model of which there can be no image.
     """
-    context = images.make_context(model, base_image=base_image)
+    context = make_context(model, base_image=base_image)
     made_of = hashlib.sha256(f"{model.digest}\n{runtime.digest()}\n".encode())
     for file in context.files:
         if isinstance(file.content, bytes):  # the others are the model's and the runtime's
             made_of.update(b"%s\0%s\0" % (file.name.encode(), hashlib.sha256(file.content).digest()))
-    prefix = f"{registry.name.rstrip('/')}/" if registry is not None else ""
-    return f"{prefix}{_REPOSITORY}:{made_of.hexdigest()[:_DIGITS]}"
+    name = f"{_REPOSITORY}:{made_of.hexdigest()[:_DIGITS]}"
+    return name if registry is None else registry.address(name)
 
 
 def provide(
@@ -70,6 +54,8 @@ def provide(
 
     Raises ModelError, and ImageError: one that cannot be built leaves nothing, one that cannot be pushed stays here.
     """
+    from docker.errors import ImageNotFound
+
     repository = tag.rpartition(":")[0]
     with suppress(ImageNotFound):
         digests = engine.images.get(tag).attrs["RepoDigests"] or ()
@@ -78,9 +64,9 @@ def provide(
             return
     if registry is not None:
         with suppress(ImageError):
-            pull(engine, tag, registry, progress)
+            _pull(engine, tag, registry, progress)
             return
-    images.build(
+    build(
         model,
         tag=tag,
         base_image=base_image,
@@ -93,14 +79,19 @@ def provide(
 
 def identify(engine: DockerClient, name: str, registry: Registry | None, progress: Callable[[str], None]) -> str:
     """The ID of the image that ``name`` means on the engine, fetched if it is not there. Raises ImageError."""
+    from docker.errors import ImageNotFound
+
     try:
         return str(engine.images.get(name).id)
     except ImageNotFound:
-        pull(engine, name, registry, progress)
+        _pull(engine, name, registry, progress)
         return str(engine.images.get(name).id)
 
 
 def is_there(engine: DockerClient, name: str) -> bool:
+    """Whether the engine has an image of that name or ID."""
+    from docker.errors import ImageNotFound
+
     try:
         engine.images.get(name)
     except ImageNotFound:
@@ -108,8 +99,21 @@ def is_there(engine: DockerClient, name: str) -> bool:
     return True
 
 
-def pull(engine: DockerClient, name: str, registry: Registry | None, progress: Callable[[str], None]) -> None:
+def discard(engine: DockerClient, tag: str) -> None:
+    """Remove an image that was built; a no-op when it is gone, or a container still needs it."""
+    from docker.errors import APIError
+
+    try:
+        engine.api.remove_image(tag)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
+
+
+def _pull(engine: DockerClient, name: str, registry: Registry | None, progress: Callable[[str], None]) -> None:
     """Fetch an image from its registry. Raises ImageError."""
+    from docker.errors import APIError
+
     progress(f"fetching {name}")
     credentials = registry.credentials() if registry is not None and registry.holds(name) else None
     try:
@@ -120,15 +124,6 @@ def pull(engine: DockerClient, name: str, registry: Registry | None, progress: C
         raise _not_fetched(name, words(error)) from error
     except requests.Timeout as error:
         raise _not_fetched(name, "the registry does not answer in time.") from error
-
-
-def discard(engine: DockerClient, tag: str) -> None:
-    """Remove an image that was built; a no-op when it is gone, or a container still needs it."""
-    try:
-        engine.api.remove_image(tag)
-    except APIError as error:
-        if error.status_code not in (404, 409):
-            raise
 
 
 def _not_fetched(name: str, reason: str) -> ImageError:

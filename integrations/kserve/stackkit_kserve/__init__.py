@@ -1,0 +1,1 @@
+"""The KServe model deployer of stackkit."""

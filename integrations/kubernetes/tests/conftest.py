@@ -1,0 +1,103 @@
+"""A home of each test's own, a namespace of each module's own, and small images to serve from."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import kube
+import pytest
+from api_standin import Standin, write_kubeconfig
+from docker import DockerClient
+from docker.errors import DockerException
+from docker_parts import BASE_IMAGE, require
+from stackkit_kubernetes.cluster import Cluster, ClusterConfig
+from stackkit_kubernetes.cluster.connection import Connection
+
+from stackkit import Client
+from stackkit.settings import Settings
+from stackkit.store import Database
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("STACKKIT_") and "_TEST_" not in name]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("STACKKIT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[Client]:
+    settings = Settings.load()
+    database = Database(settings)
+    database.upgrade()
+    database.close()
+    opened = Client(settings)
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    """The engine whose images the cluster's pods see."""
+    try:
+        client = docker.from_env()
+        client.images.get(BASE_IMAGE)
+    except DockerException as error:
+        require("docker", f"no Docker Engine with {BASE_IMAGE} answers ({type(error).__name__})")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def images(engine: DockerClient) -> dict[str, str]:
+    """The names of three images: two that answer with their own name, and one that ends at once."""
+    return kube.server_images(engine)
+
+
+@pytest.fixture(scope="session")
+def model_image(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image with a model in it that answers each row with 1."""
+    return kube.model_image(engine, tmp_path_factory.mktemp("model-image"))
+
+
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube.Namespace]:
+    """A namespace of this module's own, entered with the rights of docs/kubernetes-rbac.yaml."""
+    with kube.namespace(tmp_path_factory.mktemp("kubeconfig")) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(made.kubeconfig))
+        yield made
+
+
+@pytest.fixture
+def cluster(namespace: kube.Namespace) -> Iterator[Cluster]:
+    """The namespace's cluster, with the Role's rights."""
+    opened = Cluster.connect(namespace.config)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    """An API server that answers what the test says."""
+    made = Standin()
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def connection(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
+    """A connection to ``standin``."""
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path, standin.url)))
+    opened = Connection(ClusterConfig())
+    yield opened
+    opened.close()

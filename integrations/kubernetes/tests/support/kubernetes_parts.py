@@ -1,0 +1,96 @@
+"""A service and its revision, without a database."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+from stackkit_kubernetes import objects
+from stackkit_kubernetes.config import KubernetesServiceConfig
+from stackkit_kubernetes.pods import Revision
+
+from stackkit.model_deployers import ModelSource, Service, ServiceState, Target
+from stackkit.stack.configs import parse, plain
+
+ID = "8f6f2c1e-0000-4000-8000-000000000000"
+
+ENDS_AT_ONCE = {"Deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}}
+"""A patch by which pods do not wait until everybody knows that they leave: for tests that send nothing meanwhile."""
+
+
+def configuration(**fields: Any) -> KubernetesServiceConfig:
+    return parse(KubernetesServiceConfig, {"model_name": "iris", **fields}, "a kubernetes service")
+
+
+def make_service(
+    *, number: int = 3, state: ServiceState = ServiceState.ACTIVE, target: Target = Target.ACTIVE, **fields: Any
+) -> Service:
+    """A service as its row has it."""
+    config = configuration(**fields)
+    stored = {**plain(config), "secrets": dict.fromkeys(config.secrets, "{{kept.secret}}")}
+    row = {
+        "id": ID,
+        "service_name": "iris",
+        "revision": number,
+        "config": stored,
+        "source": ModelSource(config.model_uri or config.image or "").as_dict(),
+        "details": {},
+        "state": state,
+        "target": target,
+        "state_since": datetime.now(UTC),
+        "message": "",
+        "prediction_url": None,
+        "unknown_since": None,
+        "unknown_reason": None,
+        "canary_revision": None,
+        "canary_percent": None,
+    }
+    deployer: Any = SimpleNamespace(service_config_class=KubernetesServiceConfig)
+    return Service(row, deployer)
+
+
+def revision(**fields: Any) -> Revision:
+    """What its objects are made of."""
+    config = configuration(**fields)
+    return objects.revision_of(make_service(**fields), config, image=config.image or "built:1", pull_secret=None)
+
+
+class Load:
+    """Requests one after the other on each of some threads, every one on a connection of its own."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        self.answered = 0
+        self.failures: list[str] = []
+        self._url = urlsplit(url)
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(connections)]
+
+    def _ask(self) -> None:
+        while not self._done.is_set():
+            connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port, timeout=30)
+            try:
+                connection.request("POST", self._url.path, b'{"inputs": [0]}', {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == http.client.OK:
+                    self.answered += 1
+                else:
+                    self.failures.append(f"it answered {answer.status}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            finally:
+                connection.close()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()

@@ -1,0 +1,222 @@
+"""Batch transforms: SageMaker runs the container over data in S3, on instances that go when it is done.
+
+Everything of a transform bears its job's name: the job, its model, and the model's bytes in S3 or ECR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from botocore.exceptions import ClientError
+from pydantic import Field, model_validator
+
+from stackkit.errors import NotSupportedError
+from stackkit.model_deployers import ModelSource, Progress, Transform, TransformConfig, TransformState
+
+from . import definitions, preflight
+from .clients import Clients
+from .config import SageMakerModelDeployerConfig
+from .errors import is_missing, is_refusal
+from .names import tags
+from .registry import platform_of
+from .resources import Resources
+from .sources import Sources
+from .texts import IMAGE, INSTANCE_TYPE, S3_URI, Tags, Variables
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
+
+_MODEL = "STACKKIT_TRANSFORM_MODEL"
+_MOST_QUESTIONS = 16
+_MOST_MEGABYTES = 100  # of all requests that are on their way to an instance
+_STATES = {
+    "InProgress": TransformState.RUNNING,
+    "Stopping": TransformState.STOPPING,
+    "Completed": TransformState.COMPLETED,
+    "Failed": TransformState.FAILED,
+    "Stopped": TransformState.STOPPED,
+}
+
+
+class SageMakerTransformConfig(TransformConfig):
+    """What a batch transform can be told."""
+
+    input_uri: Annotated[str, S3_URI] = Field(
+        description="The object, or what the names of several begin with: s3://BUCKET/PREFIX."
+    )
+    output_uri: Annotated[str, S3_URI] = Field(description="Where each object's answers go: s3://BUCKET/FOLDER.")
+    image: Annotated[str | None, IMAGE] = Field(
+        default=None,
+        description="A container image in ECR that answers as SageMaker's do; by default one is built of the model.",
+    )
+    instance_type: Annotated[str, INSTANCE_TYPE] = Field(default="ml.m5.large", description="The kind of instance.")
+    instance_count: int = Field(default=1, ge=1, le=100, description="How many instances; each takes whole objects.")
+    content_type: str = Field(default="text/csv", min_length=1, max_length=256, description="What the objects are.")
+    accept: str | None = Field(default=None, max_length=256, description="What the answers are to be.")
+    split: Literal["none", "line"] = Field(
+        default="none", description="Whether an object is one request, or each of its lines is a record without header."
+    )
+    max_payload_mb: int = Field(default=6, ge=1, le=100, description="The most of an object in one request, in MB.")
+    max_concurrency: int = Field(default=1, ge=1, le=100, description="Requests at a time per instance.")
+    request_timeout: int = Field(default=600, ge=1, le=3600, description="Seconds for one request.")
+    input_filter: str | None = Field(default=None, max_length=63, description="The part of a record that is asked.")
+    output_filter: str | None = Field(default=None, max_length=63, description="The part of an answer that is kept.")
+    join_input: bool = Field(default=False, description="Put each record beside its answer.")
+    env: Variables = Field(default={}, max_length=100, description="Environment variables of the container.")
+    kms_key_id: str | None = Field(default=None, description="The key that encrypts the instances' volumes.")
+    tags: Tags = Field(default={}, description="Tags beside the deployer's.")
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        if self.max_payload_mb * self.max_concurrency > _MOST_MEGABYTES:
+            raise ValueError(f"max_payload_mb times max_concurrency may be {_MOST_MEGABYTES} MB at most")
+        if self.split == "none" and (self.join_input or self.input_filter or self.output_filter):
+            raise ValueError("filters and join_input are for records: they need split=line")
+        return self
+
+
+class Transforms:
+    """The batch transforms of a deployer. Every method raises PlatformUnavailableError and DeploymentError."""
+
+    def __init__(
+        self, clients: Clients, config: SageMakerModelDeployerConfig, sources: Sources, resources: Resources
+    ) -> None:
+        self._clients = clients
+        self._config = config
+        self._sources = sources
+        self._resources = resources
+
+    def run(self, name: str, config: SageMakerTransformConfig, source: ModelSource, progress: Progress) -> None:
+        """Have the job ``name`` run; a no-op when there is one. What was made of it before is used."""
+        if self._describe(name) is not None:
+            return
+        preflight.check_instance_types(self._clients, [config.instance_type], shape="TransformInstanceType")
+        marked = tags(name, self._config.tags, config.tags)
+        image, archive = config.image, None
+        if image is None:
+            image = self._sources.build(name, source, platform_of([config.instance_type]), progress)
+        else:
+            self._sources.storage.ensure_bucket()
+            archive = self._sources.upload(name, source, progress)
+        progress(f"creating the transform {name}")
+        self._resources.create_model(
+            definitions.container(
+                name, source, self._config, image=image, archive=archive, env=config.env, isolated=False, tags=marked
+            ),
+            secrets=[value.get_secret_value() for value in config.env.values()],
+        )
+        with self._clients.calling("The transform was not created"):
+            try:
+                self._sagemaker.create_transform_job(**job(name, config, marked))
+            except ClientError:
+                if self._describe(name) is None:  # somebody else was no quicker
+                    raise
+
+    def find(self, prefix: str) -> Sequence[Transform]:
+        """Our jobs whose name begins with ``prefix``, newest first."""
+        with self._clients.calling("The transforms cannot be listed"):
+            pages = self._sagemaker.get_paginator("list_transform_jobs").paginate(
+                NameContains=prefix, SortBy="CreationTime", SortOrder="Descending"
+            )
+            names = [each["TransformJobName"] for page in pages for each in page["TransformJobSummaries"]]
+        ours = [name for name in names if name.startswith(prefix)]
+        with ThreadPoolExecutor(min(_MOST_QUESTIONS, len(ours) or 1)) as pool:
+            return [_transform(found) for found in pool.map(self._describe, ours) if found is not None]
+
+    def end(self, name: str) -> None:
+        """Stop the job if it runs, and remove what was made for it but for its answers; a no-op on what is gone."""
+        found = self._describe(name)
+        if found is not None and found["TransformJobStatus"] == "InProgress":
+            with self._clients.calling("The transform was not stopped"):
+                try:
+                    self._sagemaker.stop_transform_job(TransformJobName=name)
+                except ClientError as error:
+                    if not is_refusal(error):  # it has ended meanwhile
+                        raise
+        container = self._resources.container_of(name)
+        # the model goes last: it tells whether there was an image
+        self._sources.storage.remove_all(name)
+        if container and "ModelDataUrl" not in container:
+            self._sources.remove_images(name)
+        self._resources.remove_model(name, name)
+
+    @property
+    def _sagemaker(self) -> SageMakerClient:
+        return self._clients.sagemaker
+
+    def _describe(self, name: str) -> dict[str, Any] | None:
+        with self._clients.calling("The transform cannot be looked at"):
+            try:
+                return dict(self._sagemaker.describe_transform_job(TransformJobName=name))
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+
+
+class NoTransforms:
+    """For a deployer that is local: it has none, and refuses to make one."""
+
+    def run(self, name: str, config: SageMakerTransformConfig, source: ModelSource, progress: Progress) -> None:
+        raise NotSupportedError(
+            "A deployer that is local has no batch transforms.",
+            "Predict on this machine: stackkit predict. Or use a deployer in AWS.",
+        )
+
+    def find(self, prefix: str) -> Sequence[Transform]:
+        return []
+
+    def end(self, name: str) -> None:
+        """Nothing: there is none."""
+
+
+def job(name: str, config: SageMakerTransformConfig, marked: list[dict[str, str]]) -> dict[str, Any]:
+    """The body of CreateTransformJob, whose model has its name."""
+    by_line = config.split == "line"
+    body = {
+        "TransformJobName": name,
+        "ModelName": name,
+        "MaxConcurrentTransforms": config.max_concurrency,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": config.request_timeout},
+        "MaxPayloadInMB": config.max_payload_mb,
+        "BatchStrategy": "MultiRecord" if by_line else "SingleRecord",
+        "Environment": {_MODEL: config.model_uri},  # the one place where it is told again
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": config.input_uri}},
+            "ContentType": config.content_type,
+            "SplitType": "Line" if by_line else "None",
+        },
+        "TransformOutput": definitions.given(
+            S3OutputPath=config.output_uri,
+            Accept=config.accept,
+            AssembleWith="Line" if by_line else None,
+            KmsKeyId=config.kms_key_id,
+        ),
+        "TransformResources": definitions.given(
+            InstanceType=config.instance_type, InstanceCount=config.instance_count, VolumeKmsKeyId=config.kms_key_id
+        ),
+        "Tags": marked,
+    }
+    processing = definitions.given(
+        InputFilter=config.input_filter,
+        OutputFilter=config.output_filter,
+        JoinSource="Input" if config.join_input else None,
+    )
+    return {**body, "DataProcessing": processing} if processing else body
+
+
+def _transform(found: Mapping[str, Any]) -> Transform:
+    resources = found["TransformResources"]
+    return Transform(
+        name=found["TransformJobName"],
+        state=_STATES[found["TransformJobStatus"]],
+        model_uri=found.get("Environment", {}).get(_MODEL, ""),
+        input_uri=found["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
+        output_uri=found["TransformOutput"]["S3OutputPath"],
+        created=found["CreationTime"],
+        ended=found.get("TransformEndTime"),
+        message=" ".join(str(found.get("FailureReason") or "").split()),
+        details={"instances": f"{resources['InstanceCount']} {resources['InstanceType']}"},
+    )

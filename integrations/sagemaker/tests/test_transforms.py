@@ -1,0 +1,162 @@
+"""Batch transforms: jobs of SageMaker's over data in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.validate import ParamValidator
+from pydantic import ValidationError
+from stackkit_sagemaker.transforms import SageMakerTransformConfig, job
+
+from stackkit.errors import DeploymentError, InvalidConfigError, StackkitError
+from stackkit.model_deployers import BaseModelDeployer, Transform, TransformState
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving"
+WHERE = {"input_uri": "s3://data/in/", "output_uri": "s3://data/out"}
+
+Run = Callable[..., Transform]
+
+
+def config(**fields: Any) -> SageMakerTransformConfig:
+    return SageMakerTransformConfig(model_uri="/m", **{**WHERE, **fields})
+
+
+@pytest.fixture
+def run(deployer: BaseModelDeployer, models: dict[str, str]) -> Run:
+    """Has the first model run over the data, or what is given."""
+
+    def run(**fields: Any) -> Transform:
+        return deployer.transforms.run(**{"model_uri": models["one"], "image": f"{IMAGE}:1", **WHERE, **fields})
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"accept": "application/json", "kms_key_id": "key", "max_payload_mb": 50, "max_concurrency": 2},
+        {"split": "line", "input_filter": "$[1:]", "output_filter": "$[0,-1]", "join_input": True},
+    ],
+    ids=["default", "more", "lines"],
+)
+def test_each_job_is_one_that_sagemaker_takes(fields: dict[str, Any]) -> None:
+    body = job("stackkit-transform-ab-1", config(**fields), [{"Key": "k", "Value": "v"}])
+    model = boto3.client("sagemaker", region_name="us-east-1").meta.service_model
+    shape = model.operation_model("CreateTransformJob").input_shape
+    assert shape is not None
+    assert not (errors := ParamValidator().validate(body, shape)).has_errors(), errors.generate_report()
+    assert body["TransformInput"]["SplitType"] == ("Line" if "split" in fields else "None")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input_uri": "./data"},
+        {"output_uri": "data"},
+        {"max_payload_mb": 100, "max_concurrency": 2},
+        {"join_input": True},
+        {"instance_type": "m5"},
+        {"no_such": 1},
+    ],
+    ids=str,
+)
+def test_what_sagemaker_would_refuse_is_refused_before(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        config(**fields)
+
+
+def test_it_runs_to_its_end_and_leaves_its_answers_alone(aws: Any, run: Run, models: dict[str, str]) -> None:
+    done = run(tags={"team": "ml"})
+    assert (done.state, done.input_uri, done.output_uri) == (TransformState.COMPLETED, *WHERE.values())
+    assert done.model_uri == models["one"]
+    assert done.details["instances"] == "1 ml.m5.large"
+    assert done.ended
+    found = aws.client("sagemaker").describe_transform_job(TransformJobName=done.name)
+    assert found["ModelName"] == done.name
+    assert aws.names() == {}, "the job tells of itself, and what was made for it is gone"
+
+
+def test_while_it_runs_its_model_is_there(aws: Any, run: Run, deployer: BaseModelDeployer) -> None:
+    aws.behave(ticks=10**6)
+    begun = run(wait=False)
+    assert begun.state is TransformState.RUNNING
+    names = aws.names()
+    assert names["models"] == [begun.name]
+    (key,) = names["objects"]
+    assert key.startswith(f"stackkit/{begun.name}/models/")
+    model = aws.client("sagemaker").describe_model(ModelName=begun.name)
+    assert model["PrimaryContainer"]["Environment"]["STACKKIT_SERVING_MODEL"] == "/opt/ml/model/one.py:predict"
+    assert [each.name for each in deployer.transforms.list()] == [begun.name]
+    assert run(wait=False).name == begun.name, "asked twice, it is one"
+
+
+def test_it_is_stopped(aws: Any, run: Run, deployer: BaseModelDeployer) -> None:
+    aws.behave(ticks=10**6)
+    begun = run(wait=False)
+    aws.behave(ticks=6)
+    assert deployer.transforms.stop(begun.name).state is TransformState.STOPPED
+    aws.behave(ticks=0)
+    assert deployer.transforms.get(begun.name).state is TransformState.STOPPED
+    assert aws.names() == {}
+    assert run().name != begun.name, "a job that was stopped is not taken for what is asked for now"
+
+
+def test_one_that_fails_says_why(aws: Any, run: Run, deployer: BaseModelDeployer) -> None:
+    with pytest.raises(DeploymentError, match="did not pass the ping health check"):
+        run(image=f"{IMAGE}:broken")
+    (failed,) = deployer.transforms.list()
+    assert failed.state is TransformState.FAILED
+    assert aws.names() == {}
+
+
+def test_without_an_image_one_is_built_and_goes(aws: Any, engine: Any, run: Run) -> None:
+    aws.behave(ticks=10**6)
+    begun = run(image=None, wait=False)
+    assert len(aws.names()["images"]) == 1
+    assert begun.name in aws.names()["images"][0]
+    aws.behave(ticks=0)
+    run(image=None)
+    assert aws.names() == {}
+    assert len(engine.built) == 1
+
+
+@pytest.mark.parametrize("call", ["CreateModel", "CreateTransformJob"])
+def test_one_that_was_cut_off_is_finished_by_the_next(
+    aws: Any, run: Run, deployer: BaseModelDeployer, call: str
+) -> None:
+    aws.behave(faults={call: {"code": "ValidationException", "message": "not today", "times": 1}})
+    with pytest.raises(DeploymentError, match="not today"):
+        run()
+    assert run().state is TransformState.COMPLETED
+    assert len(deployer.transforms.list()) == 1
+    assert aws.names() == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"instance_type": "ml.t2.medium"}, "no instance type 'ml.t2.medium'"), ({"model_uri": "missing"}, "missing")],
+    ids=["instance", "model"],
+)
+def test_what_can_be_found_beforehand_makes_nothing(aws: Any, run: Run, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(StackkitError, match=words):
+        run(**fields)
+    assert aws.names() == {}
+
+
+def test_unknown_fields_are_refused_by_name(run: Run) -> None:
+    with pytest.raises(InvalidConfigError, match="no_such"):
+        run(no_such=1)
+
+
+def test_a_model_of_that_name_by_another_hand_is_left_alone(aws: Any, run: Run, deployer: BaseModelDeployer) -> None:
+    aws.behave(ticks=10**6)
+    begun = run(wait=False)
+    arn = aws.client("sagemaker").describe_model(ModelName=begun.name)["ModelArn"]
+    aws.client("sagemaker").delete_tags(ResourceArn=arn, TagKeys=["stackkit:service"])
+    with pytest.raises(DeploymentError, match="was not made by stackkit"):
+        deployer.transforms.stop(begun.name)
+    assert aws.names()["models"] == [begun.name]

@@ -1,0 +1,1 @@
+"""The Seldon Core model deployer of stackkit."""
