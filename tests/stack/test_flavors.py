@@ -111,8 +111,8 @@ def test_an_unknown_flavor_and_the_nearest(registry: FlavorRegistry) -> None:
 
 def test_an_unknown_flavor_that_may_need_its_package(registry: FlavorRegistry) -> None:
     with pytest.raises(NotFoundError) as caught:
-        registry.get(DEPLOYER, "kubernetes")
-    assert "pip install stackkit-kubernetes" in str(caught.value.hint)
+        registry.get(DEPLOYER, "nomad")
+    assert "pip install stackkit-nomad" in str(caught.value.hint)
 
 
 def test_a_missing_dependency_is_named(

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any
@@ -188,7 +188,8 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             container = observing.main_container(service, containers.find(client, service.id))
             if container is not None:
                 chunks = client.api.logs(container.id, stream=True, follow=follow, tail="all" if tail is None else tail)
-                yield from _lines(chunks)
+                with closing(chunks):  # a reader may stop in the middle
+                    yield from _lines(chunks)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         details, rows = service.status.details, {"CONTAINER": main_name(service.id)}

@@ -28,6 +28,7 @@ class TestImages(ModelDeployerConformance):
             inputs=[[1.0]],
             broken_model={"image": images["broken"]},
             timeout=120,
+            canary_percent=50,  # what one pod beside another answers
         )
 
     def make_vanish(self, subject: Subject, service: Service) -> None:

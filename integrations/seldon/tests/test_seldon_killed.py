@@ -1,4 +1,4 @@
-"""A deploy and a canary killed at each of their points in turn."""
+"""A deploy and a canary killed at their points, one after the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.faults]
 
 
 @pytest.mark.parametrize("operation", ["deploy", "canary"])
-def test_killed_at_each_point(
+def test_killed_at_its_points(
     operation: str,
     client: Client,
     deployer: SeldonModelDeployer,
