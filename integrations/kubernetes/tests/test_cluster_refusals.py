@@ -108,10 +108,11 @@ NO_ROLES_YET = status(403, "Forbidden", 'pods is forbidden: RBAC: [clusterrole "
     "answers",
     [
         [FORBIDDEN, (500, b"[-]informer-sync failed"), (200, {})],
-        [NO_ROLES_YET, NO_ROLES_YET, (200, {})],
+        [NO_ROLES_YET, NO_ROLES_YET, (200, b"ok"), (200, {})],
+        [FORBIDDEN, FORBIDDEN, FORBIDDEN, (200, b"ok"), (200, {})],
         [FORBIDDEN, (200, b"ok"), (200, {})],
     ],
-    ids=["not ready", "not even for that", "ready by now"],
+    ids=["not ready", "not even for that", "not for that, without a word", "ready by now"],
 )
 def test_a_server_that_has_not_read_the_roles_yet(
     connection: Connection, standin: Standin, answers: list[tuple[int, Any]]

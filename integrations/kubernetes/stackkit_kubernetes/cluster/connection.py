@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 
+_STARTING_SECONDS = 3.0
+"""For how long one that forbids even to ask whether it is ready may be just starting."""
+
 _PATIENCE_SECONDS = 60.0
 """For how long an API server that has answered before is asked again: as long as one takes to start anew."""
 
@@ -152,10 +155,14 @@ class Connection:
         """Raise NotNowError where ``answer`` refuses only since the API server has not read the roles yet.
 
         One that has just started forbids everything for a moment, and says so by its readiness; what this asks for is
-        a right of everybody, but for that moment too.
+        a right of everybody, but for that moment too. So it is waited for where the server has answered before.
         """
         said = answer.data
         readiness = self.exchange("GET", "/readyz").status
+        until = time.monotonic() + (_STARTING_SECONDS if self._has_answered else 0.0)
+        while readiness == 403 and time.monotonic() < until:
+            time.sleep(0.1)
+            readiness = self.exchange("GET", "/readyz").status
         if readiness >= 500 or (readiness == 403 and b"RBAC: " in said):
             raise NotNowError(
                 f"The cluster at {self.host} is just starting, and knows no rights yet.",
