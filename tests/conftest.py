@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from local_wheels import write_wheels
+from real_parts import require
 from sqlalchemy import Engine, create_engine, text
 
 from stackkit import Client
@@ -21,13 +22,6 @@ SERVERS = {
     "postgresql": ("STACKKIT_TEST_POSTGRESQL_URL", "postgresql+psycopg://stackkit:stackkit@127.0.0.1:55432/stackkit"),
     "mysql": ("STACKKIT_TEST_MYSQL_URL", "mysql+pymysql://stackkit:stackkit@127.0.0.1:53306/stackkit"),
 }
-
-
-def require(part: str, reason: str) -> None:
-    """Skip for want of a real part, or fail where STACKKIT_TEST_REQUIRE says that it has to be there."""
-    if part in os.environ.get("STACKKIT_TEST_REQUIRE", "").replace(" ", "").split(","):
-        pytest.fail(f"STACKKIT_TEST_REQUIRE names {part}: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)

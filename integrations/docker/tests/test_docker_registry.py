@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 from docker import DockerClient
-from docker_parts import MODEL, remove_all, require, tags
+from docker_parts import MODEL, remove_all, tags
+from real_parts import require
 from stackkit_docker.deployer import DockerModelDeployer
 
 from stackkit import Client

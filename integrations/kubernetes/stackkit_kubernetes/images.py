@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackkit.environments import models, sweeping
@@ -55,7 +54,7 @@ class Images:
         service = operation.service
         if config.image is not None:
             return
-        if not _is_here(service.source):
+        if service.source.reference is None or models.find_missing(service.source.reference) is not None:
             if self._built(service) is None:
                 raise ModelError(
                     f"The model of {service.name!r} is gone: neither its files are here nor was its image built.",
@@ -105,12 +104,6 @@ class Images:
     def _built(self, service: Service) -> str | None:
         found = service.status.details.get("image_of", {}).get(service.source.digest)
         return None if found is None else str(found)
-
-
-def _is_here(source: ModelSource) -> bool:
-    """Whether the model's files are on this machine. The reference may end with the attribute of a Python file."""
-    reference = source.reference or "nowhere"
-    return any(Path(path).exists() for path in (reference, reference.rpartition(":")[0] or reference))
 
 
 def _resolved(source: ModelSource) -> ResolvedModel:

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import kube
 import pytest
 from api_standin import Standin, write_kubeconfig
 from docker import DockerClient
-from docker.errors import DockerException
-from docker_parts import BASE_IMAGE, require
+from integration_fixtures import client, engine, home
 from stackkit_kubernetes.cluster import Cluster, ClusterConfig
 from stackkit_kubernetes.cluster.connection import Connection
 
-from stackkit import Client
-from stackkit.settings import Settings
-from stackkit.store import Database
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("STACKKIT_") and "_TEST_" not in name]:
-        monkeypatch.delenv(name)
-    folder = tmp_path / "home"
-    monkeypatch.setenv("STACKKIT_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture
-def client(home: Path) -> Iterator[Client]:
-    settings = Settings.load()
-    database = Database(settings)
-    database.upgrade()
-    database.close()
-    opened = Client(settings)
-    yield opened
-    opened.database.close()
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    """The engine whose images the cluster's pods see."""
-    try:
-        client = docker.from_env()
-        client.images.get(BASE_IMAGE)
-    except DockerException as error:
-        require("docker", f"no Docker Engine with {BASE_IMAGE} answers ({type(error).__name__})")
-    yield client
-    client.close()
+__all__ = ["client", "engine", "home"]  # fixtures that all integrations share
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import kube
 import pytest
 from docker import DockerClient
-from docker_parts import require
+from real_parts import require
 from stackkit_kubernetes.cluster.connection import Connection
 
 from stackkit import Client

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import docker
 import pytest
 from docker import DockerClient
-from docker.errors import DockerException
+from integration_fixtures import engine
+from real_parts import require
 
 from stackkit import Client
 from stackkit.environments import images
@@ -29,28 +29,11 @@ from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.model_deployers.conformance import ModelDeployerConformance, Subject
 from stackkit.stack import ComponentType
 
+__all__ = ["engine"]  # the real one, in place of the others' stand-in
+
 pytestmark = pytest.mark.docker
 
-BASE_IMAGE = "python:3.11-slim"
 FACTS = os.environ.get("STACKKIT_TEST_SCORING_FACTS")
-
-
-def require(part: str, reason: str) -> None:
-    """Skip for want of a real part, or fail where STACKKIT_TEST_REQUIRE says that it has to be there."""
-    if part in os.environ.get("STACKKIT_TEST_REQUIRE", "").split(","):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    try:
-        client = docker.from_env()
-        client.images.get(BASE_IMAGE)
-    except DockerException as error:
-        require("docker", f"no Docker Engine with {BASE_IMAGE} answers ({type(error).__name__})")
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import crds
-import docker
 import kube
 import pytest
 from docker import DockerClient
-from docker.errors import DockerException
-from docker_parts import BASE_IMAGE, require
+from integration_fixtures import client, engine, home
 from protocol_images import protocol_images
 from stackkit_seldon.deployer import SeldonModelDeployer
 from stand_in_seldon import StandInSeldon
 
 from stackkit import Client
-from stackkit.settings import Settings
 from stackkit.stack import ComponentType
-from stackkit.store import Database
 
 ROLE = Path(__file__).resolve().parents[3] / "docs" / "seldon-rbac.yaml"
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("STACKKIT_") and "_TEST_" not in name]:
-        monkeypatch.delenv(name)
-    folder = tmp_path / "home"
-    monkeypatch.setenv("STACKKIT_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture
-def client(home: Path) -> Iterator[Client]:
-    settings = Settings.load()
-    database = Database(settings)
-    database.upgrade()
-    database.close()
-    opened = Client(settings)
-    yield opened
-    opened.database.close()
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    """The engine whose images the cluster's pods see."""
-    try:
-        client = docker.from_env()
-        client.images.get(BASE_IMAGE)
-    except DockerException as error:
-        require("docker", f"no Docker Engine with {BASE_IMAGE} answers ({type(error).__name__})")
-    yield client
-    client.close()
+__all__ = ["client", "engine", "home"]  # fixtures that all integrations share
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import requests
 from docker import DockerClient
 from docker.errors import APIError
+from real_parts import BASE_IMAGE
 from stackkit_docker.containers import LABEL_SERVICE
 
 from stackkit import Client
 
-BASE_IMAGE = "python:3.11-slim"
 LABEL_TEST = "stackkit.test"
 MODEL = "def predict(data):\n    return [[{answer}] for row in data]\n"
 
@@ -65,13 +63,6 @@ HEALTHCHECK --interval=1s CMD ["python", "-c", "import urllib.request as r; r.ur
 ENTRYPOINT ["python", "-u", "/server.py"]
 USER 1000
 """
-
-
-def require(part: str, reason: str) -> None:
-    """Skip for want of a real part, or fail where STACKKIT_TEST_REQUIRE says that it has to be there."""
-    if part in os.environ.get("STACKKIT_TEST_REQUIRE", "").replace(" ", "").split(","):
-        pytest.fail(f"STACKKIT_TEST_REQUIRE names {part}: {reason}")
-    pytest.skip(reason)
 
 
 def build(engine: DockerClient, tag: str, *lines: str) -> None:

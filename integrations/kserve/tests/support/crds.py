@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import kube
-from docker_parts import require
+from real_parts import require
 from stackkit_kubernetes.cluster import KubernetesObject
 
 from stackkit.errors import StackkitError

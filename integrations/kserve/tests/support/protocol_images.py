@@ -8,7 +8,8 @@ import tarfile
 
 from docker import DockerClient
 from docker.errors import ImageNotFound
-from docker_parts import BASE_IMAGE, LABEL_TEST
+from docker_parts import LABEL_TEST
+from real_parts import BASE_IMAGE
 
 SERVER = """
 import http.server, json, os, signal, sys

@@ -23,7 +23,8 @@ import pytest
 import yaml
 from docker import DockerClient
 from docker.errors import ImageNotFound
-from docker_parts import DOCKERFILE, MODEL, SERVER, build, require
+from docker_parts import DOCKERFILE, MODEL, SERVER, build
+from real_parts import require
 from stackkit_kubernetes.cluster import Cluster, ClusterConfig, KubernetesObject, service_labels
 from stackkit_kubernetes.cluster.cluster import is_ready
 from stackkit_kubernetes.cluster.errors import RefusedError
