@@ -6,14 +6,14 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
 from docker import DockerClient
 
-from stackkit.environments import models, sweeping
+from stackkit.environments import images, models, sweeping
 from stackkit.environments.images import model_image
 from stackkit.environments.images.registry import Registry
 from stackkit.environments.launch import ports
@@ -187,9 +187,7 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         with self._engine() as client:
             container = observing.main_container(service, containers.find(client, service.id))
             if container is not None:
-                chunks = client.api.logs(container.id, stream=True, follow=follow, tail="all" if tail is None else tail)
-                with closing(chunks):  # a reader may stop in the middle
-                    yield from _lines(chunks)
+                yield from images.log_lines(client, container.id, follow=follow, tail=tail)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
         details, rows = service.status.details, {"CONTAINER": main_name(service.id)}
@@ -282,16 +280,6 @@ def _found(client: DockerClient, container: Container) -> FoundServer:
     if served is not None:
         details["rolled"] = container.id
     return FoundServer(container.service_id, kept["config"], source, revision, details)
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
-    """The lines of a log that comes in pieces."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "replace")
 
 
 def _docker(config: ServiceConfig) -> DockerServiceConfig:

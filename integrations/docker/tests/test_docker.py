@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import tempfile
@@ -111,6 +112,13 @@ def test_a_log_is_followed_until_the_container_ends(deploy: Deploy) -> None:
     reader.join(30)
     assert not reader.is_alive()
     assert lines[0] == "serving one"
+
+
+def test_a_log_that_is_no_longer_followed_leaves_no_connection(deploy: Deploy) -> None:
+    lines = deploy().logs(follow=True)
+    assert next(lines) == "serving one"
+    lines.close()  # type: ignore[attr-defined]
+    gc.collect()  # a connection that only the collector closes is a warning, and that an error
 
 
 def test_a_server_that_needed_more_memory_than_it_may_have_is_told_so(deploy: Deploy) -> None:

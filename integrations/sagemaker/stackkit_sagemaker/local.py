@@ -20,7 +20,7 @@ from docker import DockerClient
 from docker.errors import APIError
 
 from stackkit.environments.files import list_files
-from stackkit.environments.images import connect, model_image
+from stackkit.environments.images import connect, log_lines, model_image
 from stackkit.environments.images.engine import reaching, words
 from stackkit.errors import (
     DeploymentError,
@@ -38,7 +38,7 @@ from stackkit.serving.container import MODEL_FOLDER
 from . import definitions
 from .archive import archive
 from .config import SageMakerModelDeployerConfig, SageMakerServiceConfig
-from .local_containers import Container, create, ended_words, find, found_server, read_lines, remove
+from .local_containers import Container, create, ended_words, find, found_server, remove
 from .names import endpoint_name
 from .predictions import decoded, encode, said_by_server
 from .sources import resolved
@@ -135,7 +135,7 @@ class LocalHosting:
     def logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         with _engine() as engine:
             for container in find(engine, service.id):
-                yield from read_lines(engine, container, follow=follow, tail=tail)
+                yield from log_lines(engine, container.id, follow=follow, tail=tail)
 
     def predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
         body, content_type = encode(data, params)

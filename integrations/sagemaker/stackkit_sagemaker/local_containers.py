@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -124,16 +124,6 @@ def ended_words(engine: DockerClient, container: Container) -> str:
     if state["OOMKilled"]:
         told += ", because it needed more memory than it may have"
     return f"{told}: {tail}" if tail else f"{told}."
-
-
-def read_lines(engine: DockerClient, container: Container, *, follow: bool, tail: int | None) -> Iterator[str]:
-    """The lines of a container's log."""
-    rest = b""
-    for chunk in engine.api.logs(container.id, stream=True, follow=follow, tail="all" if tail is None else tail):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "replace")
 
 
 def found_server(container: Container) -> FoundServer:

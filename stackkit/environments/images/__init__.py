@@ -9,7 +9,7 @@ from __future__ import annotations
 from .builder import BuiltImage, build
 from .contents import LABEL_DIGEST, LABEL_URI, default_base_image, make_context
 from .context import BuildContext
-from .engine import connect
+from .engine import connect, log_lines
 
 __all__ = [
     "LABEL_DIGEST",
@@ -19,5 +19,6 @@ __all__ = [
     "build",
     "connect",
     "default_base_image",
+    "log_lines",
     "make_context",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ...errors import ImageError, PlatformUnavailableError
@@ -60,6 +60,28 @@ def reaching(host: str | None) -> Iterator[None]:
         raise PlatformUnavailableError(
             f"No Docker Engine answers at {shown}: {reason}.", "Start it, or name another one: DOCKER_HOST."
         ) from error
+
+
+def log_lines(engine: DockerClient, container_id: str, *, follow: bool, tail: int | None) -> Iterator[str]:
+    """The lines of a container's log, the last ``tail`` (None: all), and with ``follow`` those to come.
+
+    Lets go of the engine's connection when it is closed in the middle. Raises docker.errors.APIError.
+    """
+    from docker.errors import DockerException
+
+    chunks = engine.api.logs(container_id, stream=True, follow=follow, tail="all" if tail is None else tail)
+    rest = b""
+    try:
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
+        if rest:
+            yield rest.decode("utf-8", "replace")
+    finally:
+        with suppress(DockerException):  # over SSH it ends with the client alone
+            chunks.close()  # shuts the connection down, and leaves its descriptor to whoever reads to the end
+            for _ in chunks:
+                pass
 
 
 def words(error: APIError) -> str:
