@@ -23,12 +23,21 @@ from .supervisor import Supervisor
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 after a clean stop, 1 on failure, 130 after SIGINT."""
-    parser = _parser()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == [container.HAND_OVER]:
-        from . import handover
+    match given[:1]:
+        case [container.HAND_OVER]:
+            from . import handover
 
-        return handover.main(given[1:], os.environ)
+            return handover.main(given[1:], os.environ)
+        case [container.FETCH]:
+            from . import fetch
+
+            return fetch.main_in_container(given[1:], os.environ)
+    return _serve(given)
+
+
+def _serve(given: list[str]) -> int:
+    parser = _parser()
     if given[:1] == [container.COMMAND]:
         given = given[1:]
         try:

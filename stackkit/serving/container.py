@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COMMAND = "serve"
+FETCH = "fetch"
 HAND_OVER = "hand-over"
 HANDOVER_FOLDER = "/var/lib/stackkit"
 """Where a volume can be mounted through which the container takes over other models; see ``handover``."""

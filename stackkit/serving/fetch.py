@@ -1,7 +1,7 @@
 """Fetching a model when its server starts: ``https://`` with the standard library, what else fsspec knows with fsspec.
 
 It runs in a process of its own, ``python -P -m stackkit.serving.fetch``, so that the libraries that storages need do
-not stay in the supervisor's memory.
+not stay in the supervisor's memory; or in a container of its own, which Kubernetes runs before the server's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, build_opener
 
+from .container import FETCH, PREFIX
 from .listening import is_loopback
 from .model_files import MODEL_FOLDER, digest, is_ignored
 
@@ -72,6 +73,21 @@ def fetch(uri: str, folder: Path, expected: str | None = None) -> str:
     if expected and found != expected:
         raise FetchError(f"the model at {_shown(uri)} has changed: it is {found}, and {expected} was asked for")
     return names[0].partition("/")[0]
+
+
+def place(uri: str, target: Path, expected: str | None = None) -> None:
+    """Have the files of the model that ``uri`` names in the folder ``target``, of a model that is one file that one.
+
+    A no-op when the folder is there: it appears once all of it is. Raises FetchError.
+    """
+    if target.exists():
+        return
+    folder = target.with_name(f".{target.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    folder.mkdir(parents=True)
+    fetched = folder / fetch(uri, folder, expected)
+    (fetched if fetched.is_dir() else folder).rename(target)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetch_http(uri: str, folder: Path) -> list[str]:
@@ -147,9 +163,26 @@ def _exit(number: int, _: object) -> None:
 def main(arguments: Sequence[str]) -> int:
     """``URI FOLDER DIGEST``: print the name of what was fetched; 1 when it cannot be, and the last line says why."""
     uri, folder, expected = arguments
+    return _told(uri, lambda: sys.stdout.write(f"{fetch(uri, Path(folder), expected)}\n"))
+
+
+def main_in_container(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """``FOLDER``: ``place`` there what the variables say that the server would fetch; 1 when it cannot be, 2 without
+    any.
+    """
+    uri = environment.get(f"{PREFIX}MODEL", "")
+    if len(arguments) != 1 or "://" not in uri:
+        sys.stderr.write(f"usage: {FETCH} FOLDER, with the model's URI in {PREFIX}MODEL\n")
+        return 2
+    # the first process of a container is deaf to what it does not handle
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    return _told(uri, lambda: place(uri, Path(arguments[0]), environment.get(f"{PREFIX}MODEL_DIGEST")))
+
+
+def _told(uri: str, work: Callable[[], object]) -> int:
     sys.stderr.write(f"fetching {_shown(uri)}\n")
     try:
-        sys.stdout.write(f"{fetch(uri, Path(folder), expected)}\n")
+        work()
     except FetchError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -17,7 +17,7 @@ from threading import Event, Thread
 import pytest
 
 from stackkit.environments.models import resolve
-from stackkit.serving.fetch import FetchError, fetch
+from stackkit.serving.fetch import FetchError, fetch, place
 
 SERVE = [sys.executable, "-P", "-m", "stackkit.serving", "serve"]
 URL = re.compile(r"serving at http://127\.0\.0\.1:(\d+)")
@@ -134,6 +134,42 @@ def test_no_proxy_is_asked_for_what_is_on_this_machine(
     (storage.folder / "model.joblib").write_bytes(b"weights")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert fetch(f"{storage.url}/model.joblib", target) == "model.joblib"
+
+
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "file"])
+def test_a_models_files_are_placed_in_a_folder_of_their_own(tmp_path: Path, is_folder: bool) -> None:
+    source = tmp_path / "churn"
+    source.mkdir()
+    (source / "model.joblib").write_bytes(b"weights")
+    target = tmp_path / "volume" / "fetched"
+    (target.parent / ".fetched.part" / "model").mkdir(parents=True)  # left by one that was killed
+    place(f"file://{source if is_folder else source / 'model.joblib'}", target)
+    assert [path.relative_to(target.parent).as_posix() for path in target.parent.rglob("*")] == [
+        "fetched",
+        "fetched/model.joblib",
+    ]
+    place("file:///nowhere/churn", target)  # it is there: nobody asks again
+
+
+def test_a_container_fetches_the_model_that_another_is_to_serve(storage: Storage, tmp_path: Path) -> None:
+    (storage.folder / "model.joblib").write_bytes(b"weights")
+    fetching = [sys.executable, "-P", "-m", "stackkit.serving", "fetch"]
+    environment = {**os.environ, "STACKKIT_SERVING_MODEL": f"{storage.url}/model.joblib?signature=secret"}
+    target = str(tmp_path / "fetched")
+
+    def ended(*arguments: str, **variables: str) -> tuple[int, list[str]]:
+        done = subprocess.run([*fetching, *arguments], env=environment | variables, stderr=subprocess.PIPE, text=True)
+        assert "secret" not in done.stderr
+        return done.returncode, done.stderr.splitlines()
+
+    code, said = ended(target, STACKKIT_SERVING_MODEL_DIGEST="sha256:0")
+    assert (code, len(said)) == (1, 2)
+    assert "has changed" in said[1]
+    assert ended(target) == (0, [f"fetching {storage.url}/model.joblib"])
+    assert (tmp_path / "fetched" / "model.joblib").read_bytes() == b"weights"
+    usage = "usage: fetch FOLDER, with the model's URI in STACKKIT_SERVING_MODEL"
+    assert ended() == (2, [usage])
+    assert ended(target, STACKKIT_SERVING_MODEL="/opt/ml/model") == (2, [usage])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stackkit.model_deployers import Service
-from stackkit.serving.container import PREFIX
+from stackkit.serving.container import FETCH, PREFIX
 
 from .cluster import REVISION, service_labels
 from .config import OUR_PREFIX, PVC, KubernetesServiceConfig, Resources, Toleration
@@ -24,7 +24,9 @@ _LEAVE_SECONDS = 10
 """For how long a pod that is to end goes on serving: until then, every node knows not to send it requests."""
 
 _STARTUP_SECONDS = 1800
-_CLAIM_FOLDER = "/mnt/model"
+_MODEL_FOLDER = "/mnt/model"
+"""Where a volume is mounted with the model that is not in the image: a claim, or what was fetched for this pod."""
+_FETCHED = f"{_MODEL_FOLDER}/fetched"
 _GPU = "nvidia.com/gpu"
 
 Track = Literal["stable", "canary"]
@@ -54,7 +56,7 @@ def pod_labels(service_id: str, track: Track) -> dict[str, str]:
 def template(revision: Revision, track: Track) -> dict[str, Any]:
     """The pod template of a Deployment."""
     config = revision.config
-    claim = _claim(config)
+    model = _model_volume(config)
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # variables for every Service of the namespace: ours are refused when unknown
@@ -66,11 +68,9 @@ def template(revision: Revision, track: Track) -> dict[str, Any]:
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
         ),
-        "containers": [_container(revision)],
-        "volumes": [
-            {"name": "tmp", "emptyDir": {}},
-            *([{"name": "model", "persistentVolumeClaim": {"claimName": claim[0], "readOnly": True}}] if claim else []),
-        ],
+        "initContainers": [_fetching(revision)] if _is_fetched(config) else None,
+        "containers": [_serving(revision)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *([{"name": "model", **model}] if model else [])],
         "serviceAccountName": config.service_account,
         "imagePullSecrets": [{"name": revision.pull_secret}] if revision.pull_secret else None,
         "nodeSelector": config.node_selector or None,
@@ -90,22 +90,45 @@ def template(revision: Revision, track: Track) -> dict[str, Any]:
     }
 
 
-def _container(revision: Revision) -> dict[str, Any]:
+def _serving(revision: Revision) -> dict[str, Any]:
+    """The container that serves."""
     config = revision.config
-    variables = _environment(config, revision.service)
+    variables = _environment(config)
     return _without_none(
         {
-            "name": CONTAINER,
-            "image": revision.image,
-            "imagePullPolicy": "IfNotPresent",
+            **_container(CONTAINER, revision, variables, model=_mount(config, read_only=True)),
             "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            "env": [{"name": name, "value": value} for name, value in variables.items()] or None,
-            "envFrom": [{"secretRef": {"name": revision.secret}}] if revision.secret else None,
-            "resources": _resources(config),
             "startupProbe": _probe(period=1, failures=_STARTUP_SECONDS),
             "readinessProbe": _probe(period=2, failures=2),
             "livenessProbe": _probe(period=10, failures=3),
             "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_LEAVE_SECONDS)]}}},
+        }
+    )
+
+
+def _fetching(revision: Revision) -> dict[str, Any]:
+    """The container that fetches the model, before the other starts and not again when that one is started again."""
+    config = revision.config
+    # an image may bear the digest of the model that it was made for
+    variables = {f"{PREFIX}MODEL_DIGEST": "", **config.env, f"{PREFIX}MODEL": config.model_uri}
+    return {
+        **_container("model", revision, variables, model=_mount(config, read_only=False)),
+        "args": [FETCH, _FETCHED],
+    }
+
+
+def _container(
+    name: str, revision: Revision, variables: Mapping[str, str], *, model: dict[str, Any] | None
+) -> dict[str, Any]:
+    config = revision.config
+    return _without_none(
+        {
+            "name": name,
+            "image": revision.image,
+            "imagePullPolicy": "IfNotPresent",
+            "env": [{"name": name, "value": value} for name, value in variables.items()] or None,
+            "envFrom": [{"secretRef": {"name": revision.secret}}] if revision.secret else None,
+            "resources": _resources(config),
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "privileged": False,
@@ -114,25 +137,39 @@ def _container(revision: Revision) -> dict[str, Any]:
             },
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a container's own
-                *([{"name": "model", "mountPath": _CLAIM_FOLDER, "readOnly": True}] if _claim(config) else []),
+                *([model] if model else []),
             ],
             "terminationMessagePolicy": "FallbackToLogsOnError",
         }
     )
 
 
-def _environment(config: KubernetesServiceConfig, service: Service) -> Mapping[str, str]:
-    if config.image is None:
-        return {f"{PREFIX}MODEL_NAME": config.model_name, **config.env}
+def _environment(config: KubernetesServiceConfig) -> Mapping[str, str]:
     if not config.model_uri:
         return config.env
+    variables = {f"{PREFIX}MODEL_NAME": config.model_name, **config.env}
+    if not config.is_fetched:
+        return variables
     claim = _claim(config)
-    return {
-        f"{PREFIX}MODEL_NAME": config.model_name,
-        f"{PREFIX}MODEL": config.model_uri if claim is None else f"{_CLAIM_FOLDER}/{claim[1]}",
-        f"{PREFIX}MODEL_DIGEST": service.source.digest or "",
-        **config.env,
-    }
+    path = _FETCHED if claim is None else f"{_MODEL_FOLDER}/{claim[1]}"
+    return {**variables, f"{PREFIX}MODEL": path, f"{PREFIX}MODEL_DIGEST": ""}  # that is for who fetches
+
+
+def _is_fetched(config: KubernetesServiceConfig) -> bool:
+    return config.is_fetched and _claim(config) is None
+
+
+def _model_volume(config: KubernetesServiceConfig) -> dict[str, Any] | None:
+    """The volume that has the model; None where the image has it."""
+    if claim := _claim(config):
+        return {"persistentVolumeClaim": {"claimName": claim[0], "readOnly": True}}
+    return {"emptyDir": {}} if _is_fetched(config) else None
+
+
+def _mount(config: KubernetesServiceConfig, *, read_only: bool) -> dict[str, Any] | None:
+    if _model_volume(config) is None:
+        return None
+    return {"name": "model", "mountPath": _MODEL_FOLDER, "readOnly": read_only}
 
 
 def _claim(config: KubernetesServiceConfig) -> tuple[str, str] | None:

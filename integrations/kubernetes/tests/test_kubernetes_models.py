@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kube
+import numpy as np
 import pytest
 import requests
 from docker import DockerClient
@@ -21,7 +25,7 @@ from kubernetes_parts import ENDS_AT_ONCE
 
 from stackkit import Client
 from stackkit.environments import images, models
-from stackkit.errors import ModelError
+from stackkit.errors import DeploymentError, ModelError
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
 from stackkit.stack import ComponentType
 
@@ -129,6 +133,46 @@ def test_a_model_in_a_claim_is_mounted(
         service.delete(timeout=TIMEOUT)
     finally:
         namespace.raw("DELETE", f"/api/v1/persistentvolumes/{name}")
+
+
+@pytest.fixture
+def fetching_image(engine: DockerClient, tmp_path: Path) -> Iterator[str]:
+    """An image with what a pickled model needs, and with none."""
+    file = tmp_path / "kept" / "model.pkl"
+    file.parent.mkdir()
+    file.write_bytes(pickle.dumps(SimpleNamespace(predict=np.negative)))
+    file.with_name("requirements.txt").write_text("", encoding="utf-8")
+    tag = f"stackkit-test-{uuid.uuid4().hex[:12]}:fetches"
+    resolved = models.resolve(str(file), models_folder=tmp_path / "models")
+    elsewhere = replace(resolved, uri="https://models.example.com/model.pkl")
+    images.build(elsewhere, tag=tag, client=engine, fetch_at_start=True)
+    yield tag
+    engine.images.remove(tag, force=True)
+
+
+@pytest.fixture
+def stored(namespace: kube.Namespace) -> str:
+    """The URL of a pickled model, in a pod of the cluster's that serves it and nothing else."""
+    pickled = pickle.dumps(SimpleNamespace(predict=np.negative)).hex()
+    program = (
+        "import http.server, os, pathlib; os.chdir('/tmp');"
+        f" pathlib.Path('model.pkl').write_bytes(bytes.fromhex('{pickled}'));"
+        " http.server.test(http.server.SimpleHTTPRequestHandler, port=8080)"
+    )
+    kube.create(namespace, kube.deployment("python:3.11-slim", name="storage", command=["python", "-c", program]))
+    address = kube.create(namespace, kube.service("storage"))["spec"]["clusterIP"]
+    kube.ready_pods(namespace, 1, name="storage")
+    return f"http://{address}/model.pkl"
+
+
+def test_a_model_is_fetched_before_a_pod_serves(deployer: BaseModelDeployer, stored: str, fetching_image: str) -> None:
+    fields: dict[str, Any] = {"model_name": "iris", "image": fetching_image, "patch": ENDS_AT_ONCE}
+    service = deployer.deploy_model(**fields, model_uri=stored, timeout=TIMEOUT)
+    assert service.predict([1, 2]) == [-1, -2]
+    with pytest.raises(DeploymentError, match=r"init container model of the pod .* 1: .*missing.pkl could not be fetched"):
+        deployer.update_model_server(service, model_uri=stored.replace("model.pkl", "missing.pkl"), timeout=TIMEOUT)
+    assert service.refresh().predict([3]) == [-3], "the old revision serves on"
+    service.delete(timeout=TIMEOUT)
 
 
 def test_pods_cannot_fetch_what_is_on_this_machine(deployer: BaseModelDeployer, model: Path) -> None:

@@ -105,19 +105,37 @@ def test_resources_gpus_and_where_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "model", "mounts"),
+    ("uri", "model"),
     [
-        ("s3://models/iris", "s3://models/iris", ["/tmp"]),
-        ("pvc://store/team/iris", "/mnt/model/team/iris", ["/tmp", "/mnt/model"]),
+        ("s3://models/iris", "/mnt/model/fetched"),
+        ("pvc://store/team/iris", "/mnt/model/team/iris"),
     ],
     ids=["fetched", "mounted"],
 )
-def test_an_image_that_gets_its_model_elsewhere(uri: str, model: str, mounts: list[str]) -> None:
+def test_an_image_that_gets_its_model_elsewhere(uri: str, model: str) -> None:
     made = container(image="server:1", model_uri=uri)
     variables = {each["name"]: each["value"] for each in made["env"]}
     assert variables["STACKKIT_SERVING_MODEL"] == model
     assert variables["STACKKIT_SERVING_MODEL_DIGEST"] == "", "an image's own digest is not that model's"
-    assert [each["mountPath"] for each in made["volumeMounts"]] == mounts
+    assert {"name": "model", "mountPath": "/mnt/model", "readOnly": True} in made["volumeMounts"]
+
+
+def test_a_model_is_fetched_before_the_server_starts() -> None:
+    fields = {"env": {"AWS_REGION": "eu-west-1"}, "secrets": {"AWS_SECRET_ACCESS_KEY": "x"}, "limits": {"cpu": "1"}}
+    spec = template(revision(image="server:1", model_uri="s3://models/iris", **fields), "stable")["spec"]
+    (fetching,), (serving,) = spec["initContainers"], spec["containers"]
+    assert fetching["args"] == ["fetch", "/mnt/model/fetched"]
+    variables = {each["name"]: each["value"] for each in fetching["env"]}
+    assert variables == {
+        "STACKKIT_SERVING_MODEL": "s3://models/iris",
+        "STACKKIT_SERVING_MODEL_DIGEST": "",
+        "AWS_REGION": "eu-west-1",
+    }
+    for same in ("image", "envFrom", "resources", "securityContext"):
+        assert fetching[same] == serving[same]
+    assert {"name": "model", "emptyDir": {}} in spec["volumes"]
+    assert "initContainers" not in template(revision(image="server:1"), "stable")["spec"]
+    assert "initContainers" not in template(revision(image="server:1", model_uri="pvc://store/iris"), "stable")["spec"]
 
 
 def test_the_number_of_pods_that_an_autoscaler_has_made_stays() -> None:
