@@ -35,16 +35,24 @@ def test_one_line_a_request_and_never_its_payload(make_app: Callable[..., App], 
 
 
 def test_a_line_in_json(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
-    (line,) = lines_of(make_app, call, LogFormat.JSON, path="/ping", method="GET")
+    (line,) = lines_of(make_app, call, LogFormat.JSON, path="/version", method="GET")
     entry = json.loads(line)
     assert {key: entry[key] for key in ("method", "path", "status", "batch_rows", "level")} == {
         "method": "GET",
-        "path": "/ping",
+        "path": "/version",
         "status": "200",
         "batch_rows": None,
         "level": "INFO",
     }
     assert entry["ms"] >= 0
+
+
+def test_a_server_that_lives_does_not_say_so_each_time_it_is_asked(
+    make_app: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    for path in ("/ping", "/health", "/v2/health/live", "/v2/health/ready"):
+        assert lines_of(make_app, call, LogFormat.TEXT, path=path, method="GET") == []
+        assert len(lines_of(make_app, call, LogFormat.TEXT, path=path, method="DELETE")) == 1
 
 
 def test_a_path_cannot_forge_a_line(make_app: Callable[..., App], call: Callable[..., Any]) -> None:

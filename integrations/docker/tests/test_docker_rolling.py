@@ -59,19 +59,22 @@ def iris(deployer: DockerModelDeployer, engine: DockerClient, tmp_path: Path) ->
     return Iris(deployer, engine, folder)
 
 
+def next_answers(load: Load) -> list[Any]:
+    """Those to the next three requests; the one that is under way may have been asked before."""
+    begun = len(load.answers) + 1
+    wait_until(lambda: len(load.answers) >= begun + 3)
+    return load.answers[begun : begun + 3]
+
+
 def test_no_request_fails_and_the_container_stays(iris: Iris, deployer: DockerModelDeployer) -> None:
     service = iris.deploy(1)
     container = iris.container(service)
     with Load(service.prediction_url) as load:
         updated = iris.update(service, 2)
-        assert updated.predict([0]) == [[2]]
+        assert next_answers(load) == [[2]] * 3
         back = deployer.rollback_model_server(service, timeout=TIMEOUT)
-        assert back.predict([0]) == [[1]]
-        asked = len(load.answers)
-        wait_until(lambda: len(load.answers) > asked + 1)
+        assert next_answers(load) == [[1]] * 3
     assert None not in load.answers
-    changes = [after for before, after in zip([None, *load.answers], load.answers, strict=False) if after != before]
-    assert changes == [[1], [2], [1]]
     assert (updated.revision, back.revision) == (2, 3)
     assert iris.container(service).id == container.id
     assert back.refresh().status.state is ServiceState.ACTIVE
