@@ -15,6 +15,7 @@ import os
 import platform
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, required=True, help="a folder for the servers' environments")
     parser.add_argument("--cores", type=int, nargs=2, default=(0, 1), metavar=("SERVER", "WRK"))
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--starts", type=int, default=5, help="of which the median is told (default: %(default)s)")
     parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="default: all of them")
     options = parser.parse_args()
     names = options.peers or [peer.name for peer in PEERS]
@@ -178,13 +180,18 @@ def connections_to(port: int, worker: psutil.Process) -> int:
 
 def measure(peer: Peer, programs: Path, model: Path, options: argparse.Namespace) -> Result:
     server_core, wrk_core = options.cores
+    starts = []
+    for _ in range(options.starts - 1):
+        with running(peer, programs, model, server_core) as (_, _, cold_start):
+            starts.append(cold_start)
     with running(peer, programs, model, server_core) as (process, port, cold_start):
+        starts.append(cold_start)
         url = f"http://127.0.0.1:{port}/invocations"
         load(url, peer.body, 1, 2, wrk_core)  # to warm up
         found = {count: load(url, peer.body, count, options.seconds, wrk_core) for count in CONNECTIONS}
         tree = [process, *process.children(recursive=True)]
         memory = sum(each.memory_full_info().pss for each in tree) / 2**20
-    return Result(peer.name, cold_start, memory, found)
+    return Result(peer.name, statistics.median(starts), memory, found)
 
 
 @contextlib.contextmanager

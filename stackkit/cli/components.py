@@ -5,22 +5,28 @@ The commands are the same objects in each group; the group says which type they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import InvalidConfigError
 from .attributes import AttributeCommand, typed
 from .fields import describe_fields
 from .groups import Group
 from .interaction import confirm_deletion, note, yes_option
-from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list
+from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list, without_blanks
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..stack import ComponentRecord, ComponentType
+    from ..stack import ComponentConfig, ComponentRecord, ComponentType
 
 _FIELDS = ("name", "active", "id", "flavor", "config", "created", "updated")
-_COLUMNS = [Column("active", text=lambda active: "➜" if active else ""), *columns_of("name", "id", "flavor", "config")]
+_COLUMNS = [
+    Column("active", text=lambda active: "➜" if active else ""),
+    *columns_of("name", "id", "flavor"),
+    Column("config", text=lambda config: as_text(without_blanks(config))),
+]
 
 
 class RegisterCommand(AttributeCommand):
@@ -41,13 +47,13 @@ class RegisterCommand(AttributeCommand):
 @click.option("-f", "--flavor", required=True, is_eager=True, help="The flavor that implements it.")
 @click.pass_obj
 def register(kind: str, name: str, flavor: str, attributes: dict[str, str | None]) -> None:
-    """Register a component under a name.
+    """Register one under a name.
 
     Each further option is an attribute of the flavor; --flavor FLAVOR --help lists them. A secret one is kept
     encrypted; to keep it out of the shell's history as well, refer to a stored secret: --token={{name.key}}.
     """
     client, component_type = _open(kind)
-    config_class = client.flavors.get(component_type, flavor).config_class
+    config_class = _config_class(client, component_type, flavor, attributes)
     record = client.register_component(component_type, name, flavor, typed(config_class, attributes))
     note(f"Registered the {component_type.label} {record.name!r}.")
 
@@ -60,7 +66,8 @@ def list_components(kind: str, output: str) -> None:
     client, component_type = _open(kind)
     active = client.active_stack.components.get(component_type)
     rows = [_as_dict(record, active) for record in client.components.list(component_type)]
-    empty = f"There is none yet. Register one: stackkit {component_type.command} register NAME --flavor=local"
+    register_one = f"stackkit {component_type.command} register NAME --flavor=local"
+    empty = f"There is no {component_type.label} yet. Register one: {register_one}"
     print_list(rows, output, columns=_COLUMNS, fields=_FIELDS, empty=empty)
 
 
@@ -102,7 +109,7 @@ def update(kind: str, name: str, attributes: dict[str, str | None]) -> None:
         raise click.UsageError("There is nothing to change: give attributes as --key=value.")
     client, component_type = _open(kind)
     record = client.get_component(component_type, name)
-    config_class = client.flavors.get(component_type, record.flavor).config_class
+    config_class = _config_class(client, component_type, record.flavor, attributes)
     given = {field: text for field, text in attributes.items() if text != "" or "." in field}
     changes: dict[str, Any] = {field: None for field in attributes if field not in given}
     client.update_component(component_type, name, {**changes, **typed(config_class, given, record.config)})
@@ -168,6 +175,26 @@ def _open(kind: str) -> tuple[Client, ComponentType]:
     from ..stack import ComponentType
 
     return Client(), ComponentType(kind)
+
+
+def _config_class(
+    client: Client, component_type: ComponentType, flavor: str, attributes: Mapping[str, str | None]
+) -> type[ComponentConfig]:
+    """What the flavor's components are configured by.
+
+    Raises InvalidConfigError for an attribute that is none of theirs and a field of their servers.
+    """
+    from ..model_deployers import ModelDeployerFlavor
+
+    found = client.flavors.get(component_type, flavor)
+    if isinstance(found, ModelDeployerFlavor):
+        for field in (name.partition(".")[0] for name in attributes):
+            if field not in found.config_class.model_fields and field in found.service_config_class.model_fields:
+                raise InvalidConfigError(
+                    f"{field!r} is no attribute of a {flavor} model deployer, but a field of each of its servers.",
+                    f"Give it to a server: stackkit model-deployer models deploy … -c {field}=….",
+                )
+    return found.config_class
 
 
 def _told(field: dict[str, Any]) -> str:

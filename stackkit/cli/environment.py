@@ -40,8 +40,8 @@ def list_environments(output: str) -> None:
             *columns_of("created", "used_by"),
         ],
         fields=_FIELDS,
-        empty="There is none yet. One is built for a model that asks for what is not here: stackkit serve, or ahead:"
-        " stackkit model prepare-env MODEL_URI",
+        empty="There is no environment yet. One is built for a model that asks for what is not here: stackkit serve,"
+        " or ahead: stackkit model prepare-env MODEL_URI",
     )
 
 

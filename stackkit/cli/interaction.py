@@ -23,8 +23,8 @@ def note(text: str) -> None:
 
 
 def is_interactive() -> bool:
-    """Whether there is a person to ask."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    """Whether there is a person to ask: one who types, and sees stderr, wherever stdout leads."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def confirm_deletion(what: str, yes: bool) -> None:

@@ -14,7 +14,7 @@ from ..errors import PredictionError, StackkitError
 from .attributes import key_values, typed
 from .groups import Group
 from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
-from .output import Column, Section, columns_of, output_option, print_details, print_list
+from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list
 
 if TYPE_CHECKING:
     from ..model_deployers import Service
@@ -48,6 +48,10 @@ FIELDS = (
 
 _LISTED = ("state", "uuid", "pipeline_name", "pipeline_step_name", "model_name", "prediction_url")
 HISTORY: tuple[str, ...] = ("at", "action", "outcome", "state", "actor", "message")
+HISTORY_COLUMNS = [
+    *columns_of(*HISTORY[:-1]),
+    Column("message", text=lambda message: as_text(message and message.splitlines()[0])),  # without a log's end
+]
 
 _MARKS = {
     "active": "✅",
@@ -164,7 +168,8 @@ def list_models(
     metavar="KEY=VALUE",
     multiple=True,
     callback=key_values,
-    help="A field of the flavor's services (see: flavor describe); env.NAME=VALUE for one key of a nested one.",
+    help="A field of the flavor's services, which 'stackkit model-deployer flavor describe FLAVOR' lists;"
+    " env.NAME=VALUE for one key of a nested one.",
 )
 @click.option("--replace", is_flag=True, help="Replace what is served under the same name with another configuration.")
 @click.option("--dry-run", is_flag=True, help="Make nothing, and print the manifest of what would be made.")
@@ -192,6 +197,8 @@ def deploy(
         raise click.UsageError(f"{twice[0]} is given twice: as an option of its own and with --config.")
     target = Client().model_deployer(deployer)
     fields = {**given, **typed(target.service_config_class, config)}
+    if "model_uri" not in fields and target.service_config_class.model_fields["model_uri"].is_required():
+        raise click.UsageError("Missing option '--model-uri'.")
     checked = parse(target.service_config_class, fields, f"a {target.record.flavor} service")
     if dry_run:
         with waiting(f"looking at {checked.display_name}") as progress:
@@ -218,7 +225,7 @@ def describe(uuid: str, output: str) -> None:
         {**service.as_dict(), "history": history},
         output,
         properties=_properties(service),
-        sections=[Section("History", columns_of(*HISTORY), history)],
+        sections=[Section("History", HISTORY_COLUMNS, history)],
     )
 
 
@@ -231,7 +238,7 @@ def get_url(uuid: str) -> None:
     service = Client().servers.get(uuid)
     if service.prediction_url is None:
         raise PredictionError(
-            f"The service {service.name!r} has no prediction URL: it is {service.status.state.value}.",
+            f"The service {service.name!r} has no prediction URL: its state is {service.status.state.value}.",
             f"Start it: stackkit model-deployer models start {service.id[:8]}.",
         )
     click.echo(service.prediction_url)
@@ -365,7 +372,7 @@ def _properties(service: Service) -> dict[str, Any]:
         "FLAVOR": values["flavor"],
         "PLATFORM": values["platform"],
         "REVISION": values["revision"],
-        "CANARY": canary and f"revision {canary.revision} answers {canary.percent} % of the requests",
+        "CANARY": canary and f"revision {canary.revision} answers about {canary.percent} % of the requests",
         "MODEL_DIGEST": values["model_digest"],
         "CREATED": values["created"],
     }

@@ -10,11 +10,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 output_option = click.option(
     "-o",
@@ -25,7 +28,11 @@ output_option = click.option(
     help="How to print the data.",
 )
 
-_NEVER_FOLDED = ("id", "uuid")
+_NEVER_FOLDED = ("id", "uuid", "state", "prediction_url", "name", "model_name", "field")
+"""What people copy from a table: half of a name or a URL on each of two lines is of no use."""
+
+_NARROWEST = 16
+"""To how many cells a terminal's table may fold its other columns before it becomes one card a row."""
 
 
 def as_text(value: Any) -> str:
@@ -34,13 +41,20 @@ def as_text(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"  # 60 and 60.0 are one setting
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, dict):
-        return json.dumps(value, default=_jsonable, ensure_ascii=False)
+        return json.dumps(value, default=_jsonable, ensure_ascii=False) if without_blanks(value) else "-"
     if isinstance(value, list):
         return ", ".join(as_text(item) for item in value)
     return printable(str(value))
+
+
+def without_blanks(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that hold something; what they hold is left as it is."""
+    return {name: value for name, value in fields.items() if value is not None and value not in ({}, [])}
 
 
 @dataclass(frozen=True)
@@ -152,17 +166,61 @@ def _print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
+    """As a table where that can be read on a terminal of this width, or else one card a row, as psql does it."""
     from rich.console import Console
+
+    console = Console()
+    titles = [column.title for column in columns]
+    if not _fits(columns, titles, cells, console.width):
+        titles = [title.replace("_", "_\n") for title in titles]
+        if not _fits(columns, titles, cells, console.width, narrowest=_NARROWEST):
+            _print_cards([column.title for column in columns], cells, console)
+            return
+    _print_framed(columns, titles, cells, console)
+
+
+def _fits(
+    columns: Sequence[Column],
+    titles: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    width: int,
+    *,
+    narrowest: int | None = None,
+) -> bool:
+    """Whether a table has room in ``width`` cells, where no column is folded to fewer than ``narrowest``."""
+    needed = 2 * len(columns)  # the spaces around and between them
+    for column, texts in zip(columns, zip(titles, *cells, strict=True), strict=True):
+        widest = max(_width(line) for text in texts for line in text.split("\n"))
+        needed += widest if narrowest is None or column.field in _NEVER_FOLDED else min(widest, narrowest)
+    return needed <= width
+
+
+def _print_framed(
+    columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Sequence[str]], console: Console
+) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(Text(column.title), overflow="fold", no_wrap=column.field in _NEVER_FOLDED)
+    for column, title in zip(columns, titles, strict=True):
+        table.add_column(Text(title), overflow="fold", no_wrap=column.field in _NEVER_FOLDED)
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
-    Console().print(table)
+    console.print(table)
+
+
+def _print_cards(titles: Sequence[str], cells: Sequence[Sequence[str]], console: Console) -> None:
+    """Every value whole: what is longer than a line is left to the terminal, which copies it as one."""
+    from rich.text import Text
+
+    room = max(map(len, titles)) + 2
+    for line in cells:
+        console.print()
+        for title, cell in zip(titles, line, strict=True):
+            value = cell.replace("\n", "\n" + " " * room)
+            console.print(Text.assemble((title.ljust(room), "bold"), value), soft_wrap=True)
+    console.print()
 
 
 def _print_plain(lines: Sequence[Sequence[str]]) -> None:

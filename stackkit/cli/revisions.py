@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .attributes import key_values, typed
 from .interaction import note, timeout_option, waiting
-from .models import HISTORY, describe_service, find
-from .output import columns_of, output_option, print_list
+from .models import HISTORY, HISTORY_COLUMNS, describe_service, find
+from .output import Column, as_text, columns_of, output_option, print_list, without_blanks
 
 if TYPE_CHECKING:
     from ..model_deployers import Service
 
 _REVISION: tuple[str, ...] = ("number", "created", "model_uri", "model_digest", "config")
+
+
+def _besides(config: Mapping[str, Any]) -> str:
+    """What a configuration says beyond the columns beside it."""
+    return as_text({field: value for field, value in without_blanks(config).items() if field not in _REVISION})
+
+
+_REVISION_COLUMNS = [*columns_of(*_REVISION[:-1]), Column("config", text=_besides)]
 
 
 @click.command("update")
@@ -57,7 +65,7 @@ def update(
         _note_revision(service)
     else:
         number, percent = service.canary.revision, service.canary.percent
-        note(f"Revision {number} of {service.name!r} answers {percent} % of its requests.")
+        note(f"Revision {number} of {service.name!r} answers about {percent} % of its requests.")
     describe_service(service, output)
 
 
@@ -115,7 +123,7 @@ def history(uuid: str, revisions: bool, output: str) -> None:
     print_list(
         ({field: each[field] for field in fields} for each in found),
         output,
-        columns=columns_of(*fields),
+        columns=_REVISION_COLUMNS if revisions else HISTORY_COLUMNS,
         fields=fields,
         empty="Nothing has happened yet.",
     )

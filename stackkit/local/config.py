@@ -34,7 +34,7 @@ class LocalServiceConfig(ServiceConfig):
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind; loopback unless told.")
     port: int | None = Field(default=None, ge=1, le=65535, description="The port; chosen once and kept by default.")
     workers: int = Field(default=1, ge=1, le=256, description="How many processes serve the model.")
-    request_timeout: float = Field(default=60, gt=0, description="Seconds that one request may take.")
+    request_timeout: float = Field(default=60.0, gt=0, description="Seconds that one request may take.")
     batching: Literal["auto", "on", "off"] = Field(
         default="auto", description="Answer requests that wait together by one call: on, off, or where it is safe."
     )

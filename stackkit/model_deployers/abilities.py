@@ -51,14 +51,23 @@ class SplitsTraffic(UpdatesInPlace):
     ``do_stop`` and ``do_delete`` remove both.
     """
 
+    def check_split(self, service: Service, config: ServiceConfig, percent: int) -> None:
+        """Refuse what ``do_split`` could not have ``service`` do with a canary of ``config``; by default nothing.
+
+        Called before anything is prepared or written down, so that what is refused changes nothing: neither what
+        serves nor a canary that is there. Raises NotSupportedError, and PlatformUnavailableError when it asks.
+        """
+
     @abstractmethod
     def do_split(self, operation: Operation, percent: int) -> None:
         """Have ``operation.service``'s revision run beside the one that serves and answer about ``percent`` of the
         requests; return at once.
 
         ``operation.service`` has the canary's revision, configuration and source; ``do_prepare`` was called with the
-        same. Re-entrant; called with another percent it changes the share. ``do_check`` tells the stable revision in
-        ``revision``, in ``canary`` the one beside it once that answers, and in ``update_error`` why it was given up.
+        same. Re-entrant; called with another percent it changes the share, and once more when the canary answers: a
+        platform that takes no other share while the canary is on its way takes it then. ``do_check`` tells the stable
+        revision in ``revision``, in ``canary`` the one beside it once that answers, and in ``update_error`` why it was
+        given up.
         A percent that the platform cannot come near to is refused with NotSupportedError before anything is made.
         """
 
@@ -112,12 +121,15 @@ class TransformsBatches(ABC):
         """Have the job ``name`` run, and return at once; a no-op when there is a job of that name, ended or not.
 
         ``config`` has its secrets in place; ``source`` is what ``do_resolve`` gave for its ``model_uri``. Re-entrant:
-        cut off half-way and called again, it goes on.
+        cut off half-way and called again, it goes on. When it raises, what it has made is gone, or told as pending.
         """
 
     @abstractmethod
     def do_find_transforms(self, prefix: str) -> Sequence[Transform]:
         """The jobs of ours whose name begins with ``prefix``, newest first. Changes nothing.
+
+        A job that is not there yet, or that nobody made any more, is told as pending as long as anything is there that
+        was made for it.
 
         Raises PlatformUnavailableError.
         """

@@ -42,6 +42,10 @@ class Canaries:
         self._moves = moves
         self._deployer = deployer
 
+    def check(self, row: RowMapping, config: ServiceConfig, percent: int) -> None:
+        """Refuse a canary of ``config`` with that share before anything is done. Raises NotSupportedError."""
+        self._deployer.check_split(self._moves.service(row), config, percent)
+
     def stored(self, row: RowMapping) -> dict[str, Any] | None:
         """The row as it would be with the canary in the stable revision's place; None when there is no canary."""
         number = row["canary_revision"]
@@ -111,7 +115,7 @@ class Canaries:
             refuse_beside_canary(row)
         message = f"revision {row['canary_revision']}, {percent} %"
         lease.write({"canary_percent": percent}, {"action": "canary", "outcome": "begun", "message": message})
-        self._split(lease, percent, deadline, wait=wait)
+        self._split(lease, percent, deadline, wait=wait, is_there=True)
 
     def promote(self, lease: Lease, deadline: float, *, wait: bool) -> None:
         """Have the canary serve alone. When it does not, the stable revision does, and the error says why.
@@ -210,7 +214,7 @@ class Canaries:
 
         lease.commit(write)
 
-    def _split(self, lease: Lease, percent: int, deadline: float, *, wait: bool) -> None:
+    def _split(self, lease: Lease, percent: int, deadline: float, *, wait: bool, is_there: bool = False) -> None:
         moves = self._moves
         canary = self.stored(lease.read())
         if canary is None:
@@ -224,6 +228,10 @@ class Canaries:
                 return
             stable = moves.service(lease.read())
             seen = await_arrival(moves.deployer, lease, operation, "split", checked=stable)
+            if is_there:  # a platform may take another share only once the canary answers
+                self._deployer.do_split(operation, percent)
+                stable = moves.service(lease.read())
+                seen = await_arrival(moves.deployer, lease, operation, "split", checked=stable)
         except LeaseLostError:
             raise
         except BaseException as error:

@@ -195,12 +195,13 @@ class Lifecycle:
         if row is None:
             raise _not_found(service_id)
         canary = self._canaries.stored(row)
+        config = self._changed(row if canary is None else canary, changes)
+        self._canaries.check(row, config, percent)
         if canary is not None and not changes:
             with self._take(service_id, deadline) as lease:
                 self._moves.check_platform(lease.read())
                 self._canaries.share(lease, percent, deadline, wait=timeout > 0)
             return
-        config = self._changed(row if canary is None else canary, changes)
         with self._resolved(config) as source, self._take(service_id, deadline) as lease:
             self._moves.check_platform(lease.read())
             self._canaries.begin(lease, config, source, percent, deadline, wait=timeout > 0, named=self._hold.close)

@@ -172,14 +172,18 @@ class MemoryModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, Show
         outcome = config.outcome if isinstance(config, MemoryTransformConfig) else TransformState.COMPLETED
         uris = (source.uri, config.input_uri, config.output_uri)
         job = Transform(name, outcome, *uris, created=datetime.now(UTC), message="it is broken" * (outcome == "failed"))
-        self._reach().transforms.setdefault(name, job)
+        known = self._reach().transforms.get(name)
+        if known is None or known.state is TransformState.PENDING:
+            self.platform.transforms[name] = job
 
     def do_find_transforms(self, prefix: str) -> Sequence[Transform]:
         return [job for name, job in reversed(self._reach().transforms.items()) if name.startswith(prefix)]
 
     def do_end_transform(self, name: str) -> None:
         job = self._reach().transforms.get(name)
-        if job is not None and job.is_under_way:
+        if job is not None and job.state is TransformState.PENDING:
+            del self.platform.transforms[name]
+        elif job is not None and job.is_under_way:
             self.platform.transforms[name] = replace(job, state=TransformState.STOPPED)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:

@@ -58,7 +58,7 @@ def request_prediction(
 
     if service.prediction_url is None and send is None:
         raise PredictionError(
-            f"The service {service.name!r} serves no predictions: it is {service.status.state.value}.",
+            f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
             f"Start it: stackkit model-deployer models start {service.id[:8]}.",
         )
     body = to_json(without_arrays(payload(data, params)), inf_nan_mode="constants")
@@ -67,7 +67,10 @@ def request_prediction(
         headers["Authorization"] = f"Bearer {token}"
     status, answered = send(body, headers) if send is not None else _post(service, body, headers)
     if not 200 <= status < 300:
-        raise PredictionError(f"The service {service.name!r} answered {status}: {_words(answered)}")
+        raise PredictionError(
+            f"The service {service.name!r} answered {status}: {_words(answered)}",
+            f"See its log: stackkit model-deployer models logs {service.id[:8]}." if status >= 500 else None,
+        )
     answer = json.loads(answered)
     return answer["predictions"] if isinstance(answer, dict) and "predictions" in answer else answer
 

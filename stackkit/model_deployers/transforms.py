@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,9 @@ class TransformConfig(Config):
 
 
 class TransformState(StrEnum):
-    """What a batch transform is."""
+    """What a batch transform is; ``pending`` while what it needs is being made, and when that was interrupted."""
 
+    PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"
     COMPLETED = "completed"
@@ -100,8 +101,9 @@ class BatchTransforms:
         """Run a model over data, and wait for the end. ``fields`` are those of ``config_class``.
 
         Asking for the same, the model's bytes included, finds the job that runs or has completed; ``again`` starts
-        another unless it still runs. One that failed or was stopped is tried again. ``timeout`` limits the wait, in
-        seconds, and not the job. Raises InvalidConfigError, ModelError, and as ``wait`` does.
+        another unless it still runs. One that failed or was stopped is tried again, and one that is pending goes on.
+        ``timeout`` limits the wait, in seconds, and not the job. Raises InvalidConfigError, ModelError, and as ``wait``
+        does.
         """
         config = parse(self.config_class, fields, f"a {self._deployer.record.flavor} batch transform")
         revealed = Convergence(self._deployer, progress).reveal(config)
@@ -128,28 +130,36 @@ class BatchTransforms:
     def wait(self, name: str, *, timeout: float | None = None, progress: Progress = silent) -> Transform:
         """Wait until a job has ended, and remove what was made for it, except for its output.
 
-        Raises DeploymentError with the platform's words when it failed or was stopped, DeploymentTimeoutError when it
-        takes longer, and NotFoundError.
+        Raises DeploymentError with the platform's words when it failed or was stopped, and when it has not begun,
+        DeploymentTimeoutError when it takes longer, and NotFoundError.
         """
         found = self._await_end(name, timeout, progress)
+        if found.state is TransformState.PENDING:
+            raise DeploymentError(
+                f"The batch transform {name} has not begun. {found.message}".rstrip(),
+                "Ask for the same to have it go on, or remove what was made for it: "
+                f"stackkit model-deployer models transforms stop {name}.",
+            )
         self._platform.do_end_transform(name)
         if found.state is not TransformState.COMPLETED:
             ended = "failed" if found.state is TransformState.FAILED else "was stopped"
             said = found.message or "the platform does not say why"
             raise DeploymentError(f"The batch transform {name} {ended}: {said}", "Ask for the same to try again.")
-        return found
+        return self.get(name)
 
     def stop(self, name: str, *, timeout: float | None = None, progress: Progress = silent) -> Transform:
         """Stop a job and remove what was made for it, except for its output; one that has ended stays as it ended.
 
         Raises NotFoundError, and DeploymentTimeoutError when the platform does not stop it in time.
         """
-        self.get(name)
+        found = self.get(name)
         self._platform.do_end_transform(name)
+        if found.state is TransformState.PENDING:
+            return replace(found, state=TransformState.STOPPED, message="")
         seconds = self._deployer.start_seconds if timeout is None else timeout
-        found = self._await_end(name, seconds, progress)
+        self._await_end(name, seconds, progress)
         self._platform.do_end_transform(name)  # what a job has in use can only go after it
-        return found
+        return self.get(name)
 
     def _begin(self, config: TransformConfig, source: ModelSource, again: bool, progress: Progress) -> Transform:
         prefix = f"{PREFIX}{_digest(self._deployer.id, config, source)}-"
@@ -158,7 +168,8 @@ class BatchTransforms:
         newest = attempts.get(last)
         if newest is not None and (newest.is_under_way or (newest.state is TransformState.COMPLETED and not again)):
             return newest
-        name = f"{prefix}{last + 1}"
+        is_pending = newest is not None and newest.state is TransformState.PENDING
+        name = f"{prefix}{last if is_pending else last + 1}"
         progress(f"starting {name}")
         self._platform.do_transform(name, config, source, progress)
         with suppress(NotFoundError):  # a platform may take a moment to list what it has just made

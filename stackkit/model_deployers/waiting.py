@@ -80,7 +80,8 @@ def await_arrival(
             with suppress(PlatformUnavailableError):  # as for the look: it may be back before the deadline
                 again(operation)
             repeat = time.monotonic() + _REPEAT_SECONDS
-        said = observation.message or observation.state.value.replace("_", " ")
+        state = observation.state.value.replace("_", " ")
+        said = observation.message or (f"revision {service.revision}" if observation.state in SERVING else state)
         operation.progress(f"waiting for {service.name}: {said}")
         time.sleep(min(pause, operation.remaining()))
         pause = min(pause * 1.3, longest)

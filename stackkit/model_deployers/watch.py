@@ -1,9 +1,9 @@
 """Keeping every server at its target: a loop for a container or a systemd unit.
 
 Each round looks at all servers and acts on those that are not where they were asked to be: one that died is started
-again, a stop or deletion that was interrupted is finished, and so is a start that was not completed. The work itself
-is done by the same verbs and under the same leases as a person's, so that several watchers, and people beside them,
-never do a thing twice.
+again, a stop or deletion that was interrupted is finished, and so are the promotion or abort of a canary and a start
+that was not completed. The work itself is done by the same verbs and under the same leases as a person's, so that
+several watchers, and people beside them, never do a thing twice.
 
 A server that dies again and again is started less and less often, and after a few times no more: its row then says
 "Crash loop", until somebody deploys, updates, stops or starts it. All of that is read from the service's history, so
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import select
 
@@ -27,12 +27,15 @@ from ..store import Database
 from ..store import services as rows
 from ..store.clock import now
 from . import leases
-from .config import SERVING, ServiceState, Target
+from .config import ABORTED, PROMOTED, SERVING, Canary, ServiceState, Target
 from .servers import ModelServers
 from .service import Service
 
 MOST_RESTARTS = 5
-"""How often a server is started again within WINDOW before that is called a crash loop."""
+"""How often a server is started again within WINDOW before that is called a crash loop.
+
+A promotion or abort that fails as often is tried again when the window has passed: its server goes on serving.
+"""
 
 WINDOW = timedelta(minutes=10)
 
@@ -51,12 +54,18 @@ class Act(StrEnum):
     STOP = "stop"
     DELETE = "delete"
     COMPLETE = "complete"
+    PROMOTE = "promote"
+    ABORT = "abort"
     GIVE_UP = "give up"
+
+
+_BY_SHARE = {PROMOTED: Act.PROMOTE, ABORTED: Act.ABORT}
+_COUNTED = (Act.RESTART, Act.PROMOTE, Act.ABORT)
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """The restarts of a service by watchers since somebody else last touched it."""
+    """What watchers have tried with a service since somebody else last touched it."""
 
     times: Sequence[datetime]
     gave_up: bool
@@ -75,28 +84,50 @@ class Attempts:
             elif event["outcome"] == "begun":
                 if not by_watcher:  # a person's
                     times, gave_up = [], False
-                by_watcher = False
+            elif event["action"] != "observe":
+                by_watcher = False  # what it had begun has ended
         return cls(times, gave_up)
+
+    def recent(self, clock: datetime) -> list[datetime]:
+        """Those within WINDOW."""
+        return [time for time in self.times if clock - time < WINDOW]
+
+    def is_due(self, clock: datetime) -> bool:
+        """Whether the pause after the last one, which is longer after each, has passed."""
+        recent = self.recent(clock)
+        pause = min(timedelta(seconds=2.0 ** (len(recent) - 1)), LONGEST_PAUSE)
+        return not recent or clock - recent[-1] >= pause
 
 
 def decide(
-    target: Target, state: ServiceState, attempts: Attempts, clock: datetime, *, is_complete: bool = True
+    target: Target,
+    state: ServiceState,
+    attempts: Attempts,
+    clock: datetime,
+    *,
+    is_complete: bool = True,
+    canary: Canary | None = None,
 ) -> Act | None:
     """What to do about a service that nobody is working on; None when it is where it should be, or not due yet."""
     if target is Target.DELETED:
         return Act.DELETE
     if target is Target.INACTIVE:
         return Act.STOP if state in (ServiceState.ACTIVE, ServiceState.ERROR) else None
+    has_tried_enough, is_due = len(attempts.recent(clock)) >= MOST_RESTARTS, attempts.is_due(clock)
     if state in SERVING:
+        if is_interrupted(canary):
+            return _BY_SHARE[canary.percent] if is_due and not has_tried_enough else None
         return None if is_complete else Act.COMPLETE
     if state not in (ServiceState.ERROR, ServiceState.INACTIVE) or attempts.gave_up:
         return None
-    recent = [time for time in attempts.times if clock - time < WINDOW]
-    if len(recent) >= MOST_RESTARTS:
+    if has_tried_enough:
         return Act.GIVE_UP
-    if recent and clock - recent[-1] < min(timedelta(seconds=2.0 ** (len(recent) - 1)), LONGEST_PAUSE):
-        return None
-    return Act.RESTART
+    return Act.RESTART if is_due else None
+
+
+def is_interrupted(canary: Canary | None) -> TypeGuard[Canary]:
+    """Whether somebody has begun to promote or abort it; while nobody works on the service, they did not end it."""
+    return canary is not None and canary.percent in _BY_SHARE
 
 
 class Watcher:
@@ -122,9 +153,9 @@ class Watcher:
         """One round: look at every server, and begin what is due in ``pool``."""
         for service in ModelServers(self._database).find():
             status = service.status
-            settled = status.target.value == status.state.value and service.is_complete
+            is_there = status.target.value == status.state.value
             if (
-                settled
+                (is_there and service.is_complete and not is_interrupted(service.canary))
                 or service.is_being_worked_on
                 or service.id in self._busy
                 or status.state is ServiceState.UNKNOWN
@@ -133,24 +164,36 @@ class Watcher:
             with self._database.read() as connection:
                 attempts = Attempts.of(rows.events(connection, service.id))
                 clock = connection.execute(select(now())).scalar_one()
-            act = decide(status.target, status.state, attempts, clock, is_complete=service.is_complete)
+            act = decide(
+                status.target,
+                status.state,
+                attempts,
+                clock,
+                is_complete=service.is_complete,
+                canary=service.canary,
+            )
             if act is not None:
                 self._busy.add(service.id)
                 pool.submit(self._do, act, service)
 
     def _do(self, act: Act, service: Service) -> None:
         try:
+            if act in _COUNTED and not self._begin_attempt(service):
+                return
             self._report(f"{act.value}: {service.name} ({service.id})")
-            if act is Act.GIVE_UP:
-                self._give_up(service)
-            elif act in (Act.RESTART, Act.COMPLETE):
-                if act is Act.RESTART:
-                    self._record_restart(service)
-                service.start()
-            elif act is Act.STOP:
-                service.stop()
-            else:
-                service.delete()
+            match act:
+                case Act.RESTART | Act.COMPLETE:
+                    service.start()
+                case Act.STOP:
+                    service.stop()
+                case Act.DELETE:
+                    service.delete()
+                case Act.PROMOTE:
+                    service.deployer.promote_model_server(service)
+                case Act.ABORT:
+                    service.deployer.abort_model_server(service)
+                case Act.GIVE_UP:
+                    self._give_up(service)
         except (LeaseLostError, NotFoundError):
             pass  # somebody else has seen to it
         except StackkitError as error:
@@ -170,8 +213,14 @@ class Watcher:
                     connection, row, actor=leases.actor(), action="watch", outcome="gave up", message=message
                 )
 
-    def _record_restart(self, service: Service) -> None:
+    def _begin_attempt(self, service: Service) -> bool:
+        """Write down that this watcher tries; False when another one has tried, or somebody is at work, meanwhile."""
         with self._database.write() as connection:
-            row = rows.get(connection, service.id)
-            if row is not None:
-                rows.record_event(connection, row, actor=leases.actor(), action="watch", outcome="begun")
+            row = rows.get_locked(connection, service.id)
+            if row is None or (row["leased"] and leases.dead_owner(row) is None):
+                return False
+            clock = connection.execute(select(now())).scalar_one()
+            if not Attempts.of(rows.events(connection, service.id)).is_due(clock):
+                return False
+            rows.record_event(connection, row, actor=leases.actor(), action="watch", outcome="begun")
+            return True

@@ -18,6 +18,9 @@ from .routing import ClientGoneError, Request, Response, Route, Router, RouteTab
 logger = logging.getLogger("stackkit.serving.app")
 
 _OPEN = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+"""What is answered without the token."""
+_POLLED = _OPEN | {"/metrics"}
+"""What machines ask every few seconds: in the log it would drown the rest, and the metrics count it."""
 
 
 class App:
@@ -64,8 +67,7 @@ class App:
             seconds = time.perf_counter() - began
             self._traffic.in_flight.add(-1)
             self._traffic.count(route, outcome, seconds)
-            # what asks every other second whether it lives would drown the rest; the metrics count it
-            if outcome != "200" or route is None or route.pattern not in _OPEN:
+            if outcome != "200" or route is None or route.pattern not in _POLLED:
                 self._access_log.add(request, outcome, seconds)
 
     async def _respond(self, request: Request, route: Route | None) -> Response:

@@ -55,6 +55,8 @@ def _tensors(payload: Payload, tensors: Sequence[Tensor]) -> Any:
 def _unnamed_tensor(payload: Payload, tensor: Tensor) -> Any:
     value = payload.value
     if not payload.is_tabular:
+        if value is None:
+            raise InvalidInputError(f"The input is null, where the model takes an array: {tensor}.")
         if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(row, Mapping) for row in value)):
             raise BadRequestError(f"The input has names, and the model takes one array without: {tensor}.")
         return cast_tensor(value, tensor)
@@ -75,12 +77,14 @@ def _as_it_came(payload: Payload) -> Any:
     if payload.shape is Shape.INSTANCES and isinstance(value, list) and value and isinstance(value[0], Mapping):
         if any(not isinstance(row, Mapping) or row.keys() != value[0].keys() for row in value):
             raise BadRequestError(f"The rows of {payload.shape} do not all have the same names.")
-        return {name: to_array([row[name] for row in value]) for name in value[0]}
+        # MLflow makes an array of each value first, which stays to be seen where they are objects
+        return {name: to_array([to_array(row[name]) for row in value]) for name in value[0]}
     if isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
         return [{name: to_array(cell) for name, cell in row.items()} for row in value]
     if not isinstance(value, Mapping):
         return to_array(value)
     arrays = {name: to_array(values) for name, values in value.items()}
-    if payload.shape is Shape.INSTANCES and len({array.shape[:1] for array in arrays.values()}) > 1:
+    lengths = {array.shape[:1] for array in arrays.values()}
+    if payload.shape is Shape.INSTANCES and (len(lengths) > 1 or () in lengths):
         raise BadRequestError(f"The columns of {payload.shape} are not lists of one length.")
     return arrays

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def _to_dates(values: Sequence[Any]) -> Any:
             raise ValueError
     elif kinds <= {int, _NONE}:
         dates = pd.Series([np.datetime64("NaT" if value is None else value, "ns") for value in values])
-    elif kinds <= {pd.Timestamp, _NONE}:
+    elif kinds <= {pd.Timestamp, datetime.datetime, datetime.date, _NONE}:  # of a Parquet file
         dates = pd.to_datetime(pd.Series(values, dtype=object), utc=True)
     elif len(values) > 1:
         return np.concatenate([_to_dates([value]) for value in values])

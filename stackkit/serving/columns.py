@@ -29,7 +29,7 @@ _READ_FIRST = {
 }
 """What CSV is read as: the wider types, whose values are then cast with an eye on what would be lost."""
 
-_NAME_TYPES = {str, int, bool}
+_NAME_TYPES = {str, int, float, bool, type(None)}
 
 
 def cast_table(payload: Payload, columns: Sequence[Column]) -> Table:
@@ -63,14 +63,18 @@ def _table_of_series(payload: Payload, columns: Sequence[Column]) -> Table:
 
 
 def _read_csv(payload: Payload, columns: Sequence[Column]) -> pd.DataFrame:
-    dtypes = {column.name: _READ_FIRST.get(column.type, "object") for column in columns if column.name is not None}
+    # pandas takes places too, for columns without names
+    dtypes = {
+        place if column.name is None else column.name: _READ_FIRST.get(column.type, "object")
+        for place, column in enumerate(columns)
+    }
     try:
         return to_frame(payload, dtypes)
     except BadRequestError:
         # once more as text, to tell which value it is: the reader does not say
         frame = to_frame(payload, dict.fromkeys(dtypes, "object"))
-        for column in columns:
-            if column.type in _READ_FIRST and column.type is not DataType.BOOLEAN and column.name in frame.columns:
+        for column in _present(columns, list(frame.columns)):
+            if column.type in _READ_FIRST and column.type is not DataType.BOOLEAN:
                 cast_series(frame[column.name], column)
         raise
 
@@ -101,27 +105,33 @@ def gather(payload: Payload, wanted: Sequence[str] | None) -> Gathered:
     """
     value = payload.value
     if payload.is_split:
-        return _gather_split(payload)
+        return _gather_split(payload, wanted)
     if isinstance(value, Mapping):
         return _gather_columns(payload, wanted)
-    if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
-        return _gather_rows(payload, wanted)
     if not isinstance(value, list):
-        return {}, 0, None
+        # one value, for the one column of a signature without names
+        return ({}, 0, None) if wanted is not None or value is None else ({0: [value]}, 1, None)
+    if dict in map(type, value):
+        return _gather_rows(payload, wanted)
     if wanted is not None and len(wanted) == 1 and not payload.is_tabular:
         return {wanted[0]: value}, len(value), None
     return _gather_matrix(payload, value), len(value), None
 
 
-def _gather_split(payload: Payload) -> Gathered:
+def _gather_split(payload: Payload, wanted: Sequence[str] | None) -> Gathered:
     data, names, index = (payload.value.get(key) for key in ("data", "columns", "index"))
     if index is not None and len(index) != len(data):
         raise BadRequestError(f"index of {payload.shape} is not as long as its data.")
-    columns = _gather_matrix(payload, data, names)
+    columns = _gather_matrix(payload, data, names, wanted)
     return columns, len(data), index
 
 
-def _gather_matrix(payload: Payload, data: Sequence[Any], names: Sequence[Any] | None = None) -> Mapping[Any, Any]:
+def _gather_matrix(
+    payload: Payload,
+    data: Sequence[Any],
+    names: Sequence[Any] | None = None,
+    wanted: Sequence[str] | None = None,
+) -> Mapping[Any, Any]:
     kinds = set(map(type, data))
     if list not in kinds and (names is None or len(names) == 1):
         data = [[value] for value in data]
@@ -129,12 +139,19 @@ def _gather_matrix(payload: Payload, data: Sequence[Any], names: Sequence[Any] |
         raise _ragged(payload)
     if names is None:
         names = range(len(data[0])) if data else ()
-    elif not set(map(type, names)) <= _NAME_TYPES or len(set(names)) != len(names):
+    elif not set(map(type, names)) <= _NAME_TYPES or _are_ambiguous(names, wanted):
         raise BadRequestError(f"columns of {payload.shape} must be different names.")
     if data and set(map(len, data)) != {len(names)}:
         raise _ragged(payload)
     columns = map(list, zip(*data, strict=True)) if data else ([] for _ in names)
     return dict(zip(names, columns, strict=True))
+
+
+def _are_ambiguous(names: Sequence[Any], wanted: Sequence[str] | None) -> bool:
+    """Whether two columns have the same name, and are not to be dropped anyway."""
+    if len(set(names)) == len(names):
+        return False
+    return wanted is None or any(names.count(name) > 1 for name in wanted)
 
 
 def _ragged(payload: Payload) -> BadRequestError:
@@ -153,6 +170,8 @@ def _gather_columns(payload: Payload, wanted: Sequence[str] | None) -> Gathered:
 
 def _gather_rows(payload: Payload, wanted: Sequence[str] | None) -> Gathered:
     rows = payload.value
+    if set(map(type, rows)) != {dict}:
+        raise BadRequestError(f"Some rows of {payload.shape} are objects, and others are not.")
     if wanted is None:
         wanted = list(dict.fromkeys(name for row in rows for name in row))
     found = {}

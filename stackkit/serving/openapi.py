@@ -45,7 +45,9 @@ def routes(service: Service) -> RouteTable:
     async def docs(_: Request) -> Response:
         return Response(200, page, "text/html; charset=utf-8", headers)
 
-    return RouteTable({"/openapi.json": {"GET": openapi}, "/docs": {"GET": docs}}, write_error, prefix="/openapi")
+    # MLflow's server has a page under either name
+    paths = {"/openapi.json": {"GET": openapi}, "/docs": {"GET": docs}, "/redoc": {"GET": docs}}
+    return RouteTable(paths, write_error, prefix="/openapi")
 
 
 def document(name: str, signature: Signature | None, example: Any = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from .errors import InvalidInputError
@@ -29,10 +29,11 @@ class _UnfitError(Exception):
 def cast_params(given: Any, declared: Sequence[Param] | None) -> dict[str, Any] | None:
     """The given parameters, each of its declared type, then the defaults of the others.
 
-    Unknown ones are dropped. A model that declares none takes none, whatever is given: None. Raises InvalidInputError.
+    Unknown ones are dropped. A model that declares none takes none, whatever is given: it gets None where nothing is,
+    and none of what is, as from MLflow. Raises InvalidInputError.
     """
     if declared is None:
-        return None
+        return None if given is None else {}
     by_name = {param.name: param for param in declared}
     expected = ", ".join(map(str, declared))
     if not isinstance(given, Mapping | None):
@@ -62,8 +63,16 @@ def _cast_one(value: Any, kind: DataType) -> Any:
         if kind is DataType.BINARY:
             return base64.b64decode(value, validate=True)
         if kind is DataType.DATETIME:
-            moment = datetime.fromisoformat(value)
-            return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+            return _moment(value)
         return float(value) if kind in (DataType.FLOAT, DataType.DOUBLE) else value
     except (ValueError, OverflowError):
         raise _UnfitError from None
+
+
+def _moment(text: str) -> date:
+    """A datetime in UTC that names no zone; a date where the text says no time, as MLflow has it."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -36,7 +36,6 @@ class Shape(StrEnum):
 _SPLIT, _RECORDS, _WHOLE = Shape.SPLIT, Shape.RECORDS, Shape.WHOLE
 _FILES = (Shape.CSV, Shape.PARQUET)
 _TABLES = (Shape.SPLIT, Shape.RECORDS, *_FILES)
-_ARRAYS = (Shape.INSTANCES, Shape.INPUTS)
 
 DATA_KEYS = (Shape.SPLIT, Shape.RECORDS, Shape.INSTANCES, Shape.INPUTS)
 CHAT_KEYS = frozenset({"messages", "prompt", "input"})
@@ -75,9 +74,12 @@ class Payload:
 
 
 def load_json(body: bytes) -> Any:
-    """What JSON holds. Raises BadRequestError, which echoes nothing of it."""
+    """What JSON holds, in UTF-8, or in UTF-16 or UTF-32, which its first bytes tell apart.
+
+    Raises BadRequestError, which echoes nothing of it.
+    """
     try:
-        return json.loads(body.removeprefix(b"\xef\xbb\xbf").decode())
+        return json.loads(body)
     except UnicodeDecodeError:
         raise BadRequestError("The body is not valid UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -103,10 +105,10 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
     if len(present) != 1:
         found = " and ".join(present) or "none of them"
         raise BadRequestError(f"The body must have exactly one of {', '.join(DATA_KEYS)}; it has {found}.")
-    if "signature_name" in content and present[0] in _ARRAYS:
-        raise BadRequestError("signature_name is not supported.")
     payload = Payload(present[0], content[present[0]])
     _check(payload)
+    if payload.is_split:
+        payload.value = _with_rows(payload.value)
     return payload, content.get("params")
 
 
@@ -115,12 +117,12 @@ def decode_json_lines(body: bytes) -> Payload:
 
     Raises BadRequestError.
     """
-    rows = [load_json(line) for line in body.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    rows = [load_json(line) for line in body.splitlines() if line.strip()]
     return Payload(Shape.RECORDS if all(isinstance(row, dict) for row in rows) else Shape.INSTANCES, rows)
 
 
-def to_frame(payload: Payload, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """The payload as a data frame; ``dtypes`` says what CSV columns are to be read as.
+def to_frame(payload: Payload, dtypes: Mapping[str | int, Any] | None = None) -> pd.DataFrame:
+    """The payload as a data frame; ``dtypes`` says what CSV columns are to be read as, by name or place.
 
     Raises BadRequestError when it cannot be a frame.
     """
@@ -208,7 +210,7 @@ def _check(payload: Payload) -> None:
     if payload.is_split:
         if not isinstance(value, dict):
             raise BadRequestError(f"{payload.shape} must be an object with data, columns and index.")
-        if not isinstance(value.get("data"), list):
+        if not isinstance(value.get("data"), list | dict):
             raise BadRequestError(f"{payload.shape} must have a list of rows named data.")
         if value.keys() - {"data", "columns", "index"}:
             raise BadRequestError(f"{payload.shape} may have data, columns and index, nothing else.")
@@ -217,7 +219,31 @@ def _check(payload: Payload) -> None:
                 raise BadRequestError(f"{key} of {payload.shape} must be a list.")
 
 
-def _read_csv(body: bytes, dtypes: Mapping[str, Any] | None) -> pd.DataFrame:
+def _with_rows(split: dict[str, Any]) -> dict[str, Any]:
+    """A split table whose data are lists of values, whatever pandas would take: columns by name, or rows as objects.
+
+    Raises BadRequestError when they do not fit together.
+    """
+    data = split["data"]
+    if isinstance(data, dict):
+        found = data
+        if not all(isinstance(values, list) for values in data.values()) or len(set(map(len, data.values()))) > 1:
+            raise BadRequestError(f"The columns of {Shape.SPLIT} are not lists of one length.")
+    elif dict in (kinds := set(map(type, data))):
+        if kinds != {dict}:
+            raise BadRequestError(f"Some rows of {Shape.SPLIT} are objects, and others are not.")
+        found = {name: None for row in data for name in row}
+    else:
+        return split
+    names = split.get("columns")
+    names = list(found) if names is None else [name for name in names if isinstance(name, str) and name in found]
+    if not names:
+        raise BadRequestError(f"The data of {Shape.SPLIT} have none of its columns.")
+    columns = [data[name] if isinstance(data, dict) else [row.get(name) for row in data] for name in names]
+    return {**split, "columns": names, "data": [list(row) for row in zip(*columns, strict=True)]}
+
+
+def _read_csv(body: bytes, dtypes: Mapping[str | int, Any] | None) -> pd.DataFrame:
     import pandas as pd
 
     try:

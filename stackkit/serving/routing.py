@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 from .errors import RequestError
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 class ClientGoneError(Exception):
     """The client closed the connection before its request was whole."""
@@ -87,12 +89,14 @@ class RouteTable:
     """One protocol's handlers, by path pattern and method, and how it writes errors.
 
     In a pattern ``{name}`` stands for one segment of a path. Paths that begin with ``prefix`` and are in no table get
-    this table's kind of error; the longest prefix wins.
+    this table's kind of error; the longest prefix wins. A slash at the end of a path makes no difference, but where
+    the table ``redirects_slash``: there the answer to any method is 307 and the path without it.
     """
 
     handlers: Mapping[str, Mapping[str, Handler]]
     write_error: Callable[[RequestError], bytes]
     prefix: str = ""
+    redirects_slash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,10 @@ class Router:
                     self._fixed[pattern] = route
 
     def find(self, raw_path: str) -> Route | None:
-        """The route of a path as it was sent, still percent-encoded: an encoded slash is part of a name. A slash at
-        the end makes no difference.
-        """
+        """The route of a path as it was sent, still percent-encoded: an encoded slash is part of a name."""
         path = raw_path.rstrip("/")
         if (route := self._fixed.get(path) or self._fixed.get(unquote(path))) is not None:
-            return route
+            return _redirect(route) if route.table.redirects_slash and path != raw_path else route
         segments = path.split("/")
         for pattern, route in self._patterns:
             if (names := _match(pattern, segments)) is not None:
@@ -136,6 +138,15 @@ class Router:
     def table_of(self, path: str) -> RouteTable:
         """The table whose kind of error a path gets that leads nowhere."""
         return next(table for table in self._tables if path.startswith(table.prefix))
+
+
+def _redirect(route: Route) -> Route:
+    """From a path with a slash at its end to the one without, which holds nothing of the request."""
+
+    async def answer(_: Request) -> Response:
+        return Response(307, b"", headers={"location": route.pattern})
+
+    return Route(route.pattern, dict.fromkeys(_METHODS, answer), route.table)
 
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

@@ -159,7 +159,7 @@ def _forms(signature: Signature | None) -> dict[str, Schema]:
 def _anything() -> dict[str, Schema]:
     """What any body must be like. What is in it is for the model to understand."""
     labels = {"type": ["array", "null"]}
-    split = object_schema({"columns": labels, "index": labels, "data": {"type": "array"}}, ["data"])
+    split = object_schema({"columns": labels, "index": labels, "data": {"type": ["array", "object"]}}, ["data"])
     records: Schema = {"type": "array"}
     return {
         "dataframe_records": records,

@@ -50,6 +50,7 @@ def routes(service: Service) -> RouteTable:
             "/invocations": {"POST": invocations},
         },
         write_error,
+        redirects_slash=True,
     )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from .batching import DEFAULT_MAX_BATCH_SIZE, Batching, split
 from .dispatcher import AbandonedError, Dispatcher, QueueFullError
-from .errors import BadRequestError, ModelFailedError, RequestError, UnavailableError
+from .errors import BadRequestError, ModelFailedError, ModelLoadError, RequestError, UnavailableError
+from .first_request import first_request
 from .metrics import BATCH_ROWS, QUEUE_DEPTH, Metrics
 from .models import Model, PreparedInput, PreparingModel, StreamingModel
 from .payloads import Payload
 from .routing import Request
+
+logger = logging.getLogger("stackkit.serving.service")
 
 QUEUE_CAPACITY = 256
 """Requests that may wait for the model; one more is answered 503."""
@@ -86,8 +90,11 @@ class Service:
         self._dispatcher: Dispatcher[_Call | _Step, Any] | None = None
 
     def serve(self, model: Model) -> None:
-        """Answer with this model from now on. May be called from any thread."""
-        self._model = model
+        """Answer with this model from now on, once it has answered its own first request.
+
+        May be called from any thread that runs no event loop. Raises ModelLoadError when the model fails that request;
+        one that refuses it is served, because the request may be what is wrong.
+        """
         # asked once: what looks like one method call compares every attribute of the protocol
         if isinstance(model, StreamingModel) and model.can_stream:
             self.streaming = model
@@ -95,7 +102,12 @@ class Service:
             self._preparing = model
             self._joins = self._batching is Batching.ON or (self._batching is Batching.AUTO and model.is_rowwise)
         depth = self.metrics.sample(QUEUE_DEPTH)
-        self._dispatcher = Dispatcher(self._run, self._queue_capacity, self._max_batch_size, observe_depth=depth.set)
+        dispatcher: Dispatcher[_Call | _Step, Any] = Dispatcher(
+            self._run, self._queue_capacity, self._max_batch_size, observe_depth=depth.set
+        )
+        if (first := first_request(model)) is not None:
+            _warm_up(dispatcher, _Step(lambda: model.predict(*first)))
+        self._model, self._dispatcher = model, dispatcher
 
     def check_ready(self) -> None:
         """Raises UnavailableError while the model loads."""
@@ -173,6 +185,18 @@ class Service:
             return [self.model.predict(call.data, call.params) for call in calls if isinstance(call.data, Payload)]
         predictions = self._preparing.predict_prepared(inputs)
         return [predictions] if len(inputs) == 1 else split(predictions, [each.rows for each in inputs])
+
+
+def _warm_up(dispatcher: Dispatcher[_Call | _Step, Any], step: _Step) -> None:
+    """Ask the model for the first time: what its libraries do once is done before a caller waits for it."""
+    try:
+        asyncio.run(dispatcher.submit(step))
+    except RequestError as error:
+        logger.warning("the model refuses the request that it was tried with: %s", error)
+    except ModelFailedError as error:
+        cause = error.__cause__
+        logger.error("the model fails at the request that it was tried with", exc_info=cause)  # noqa: TRY400
+        raise ModelLoadError(f"it fails when it is asked: {type(cause).__name__}: {cause}") from cause
 
 
 class _Refusals:

@@ -226,7 +226,8 @@ class Supervisor:
         if worker in slot.leaving:
             slot.leaving.remove(worker)
             return
-        said = f": {worker.last_line}" if worker.last_line else ""
+        # who is killed so has no last word: its line is of something else, such as a request's
+        said = f": {worker.last_line}" if worker.last_line and status != -signal.SIGKILL else ""
         manner = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with exit code {status}"
         too_early = worker.error or f"worker {slot.number} {manner} before it had loaded the model{said}"
         if worker is slot.coming:

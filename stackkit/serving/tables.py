@@ -94,5 +94,8 @@ def _series(values: Any, dtype: str) -> pd.Series[Any]:
         return values
     if dtype != "str":
         return pd.Series(values, dtype=dtype)
-    is_text = all(value is None or isinstance(value, str) for value in values)
+    # null and NaN are missing text where there is some
+    is_text = str in map(type, values) and all(
+        value is None or isinstance(value, str) or value != value for value in values
+    )
     return pd.Series(values) if is_text else pd.Series(values, dtype=object)

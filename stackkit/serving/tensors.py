@@ -24,6 +24,8 @@ def cast_tensor(values: Any, tensor: Tensor) -> np.ndarray[Any, Any]:
     import numpy as np
 
     array = _cast(values, np.dtype(tensor.dtype), tensor)
+    if array.dtype.kind == "O" and tensor.shape == (-1,):
+        return array  # what has no dtype in common, be it ragged or not: infer_signature says no more of it
     fits = len(array.shape) == len(tensor.shape) and all(
         wanted in (-1, given) for wanted, given in zip(tensor.shape, array.shape, strict=True)
     )
@@ -40,23 +42,24 @@ def from_cells(values: Sequence[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
 
     Raises as ``cast_tensor``.
     """
-    array = to_array(values)
+    import numpy as np
+
+    array = to_array(values, object if np.dtype(tensor.dtype).kind in "OU" else None)
     row_shape = tensor.shape[1:]
-    if len(array) and -1 not in row_shape and array.shape[1:] != row_shape and array[0].size == _product(row_shape):
-        array = array.reshape(-1, *row_shape)
+    if -1 not in row_shape and array.shape[1:] != row_shape and array.size == len(array) * _product(row_shape):
+        array = array.reshape(len(array), *row_shape)
     return cast_tensor(array, tensor)
 
 
 def _cast(values: Any, target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
     import numpy as np
 
+    if target.kind in "OU":  # each value by itself: numpy would make text of a number beside text
+        objects = to_array(values, object)
+        return objects if target.kind == "O" else _to_text(objects, tensor)
     given = to_array(values)
     if given.dtype == target:
         return given
-    if target.kind in "OU":
-        if target.kind == "U" and given.dtype.kind == "O":
-            raise _lossy(tensor, 0, "text")
-        return given.astype(target)
     if given.dtype.kind in "OU":
         given = _from_objects(np.array(values, dtype=object), target, tensor)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -66,6 +69,16 @@ def _cast(values: Any, target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any,
         row = int(np.argwhere(lossy)[0][0]) if lossy.ndim else 0
         raise _lossy(tensor, row, target.name)
     return result
+
+
+def _to_text(objects: np.ndarray[Any, Any], tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Text, and numbers as text. Raises BadRequestError for null, lists and objects, which numpy would spell out."""
+    import numpy as np
+
+    unfit = np.array([not isinstance(value, str | int | float) for value in objects.flat], dtype=bool)
+    if unfit.any():
+        raise _lossy(tensor, int(np.argwhere(unfit.reshape(objects.shape))[0][0]) if objects.ndim else 0, "text")
+    return objects.astype(str)
 
 
 def _from_objects(objects: np.ndarray[Any, Any], target: np.dtype[Any], tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -152,6 +152,7 @@ def _load(service: Service, model: str, format_name: str | None, casting: Castin
         gc.collect()
         gc.freeze()
         service.serve(loaded)
+        gc.freeze()  # what the model's first request had imported
     except BaseException as error:
         expected = isinstance(error, ModelFormatError | ModelLoadError)
         logger.error("the model cannot be loaded", exc_info=None if expected else error)  # noqa: TRY400

@@ -144,6 +144,12 @@ def get(connection: Connection, service_id: str) -> RowMapping | None:
     return connection.execute(_select().where(services.c.id == service_id)).mappings().first()
 
 
+def get_locked(connection: Connection, service_id: str) -> RowMapping | None:
+    """As ``get``, in a transaction that no other one which asks so for the same service runs beside."""
+    connection.execute(select(services.c.id).where(services.c.id == service_id).with_for_update())
+    return get(connection, service_id)
+
+
 def get_by_identity(connection: Connection, identity: str) -> RowMapping | None:
     return connection.execute(_select().where(services.c.identity == identity)).mappings().first()
 

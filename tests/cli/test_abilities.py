@@ -30,13 +30,13 @@ def rolling(ok: Callable[..., Result], memory: str, request: pytest.FixtureReque
 
 def test_a_canary_and_its_promotion(ok: Callable[..., Result], rolling: str) -> None:
     split = ok(*MODELS, "update", rolling, "--model-uri", "two", "--canary", "20")
-    assert "Revision 2 of 'iris' answers 20 % of its requests." in split.stderr
+    assert "Revision 2 of 'iris' answers about 20 % of its requests." in split.stderr
     described = ok(*MODELS, "describe", rolling).stdout
-    assert "revision 2 answers 20 % of the requests" in described
+    assert "revision 2 answers about 20 % of the requests" in described
     assert json.loads(ok(*MODELS, "describe", rolling, "-o", "json").stdout)["canary"] == {"revision": 2, "percent": 20}
     listed = ok(*MODELS, "list", "--columns", "revision,canary,state", "-o", "csv").stdout.splitlines()
     assert listed[1] == '1,"{""revision"": 2, ""percent"": 20}",active'
-    assert "answers 50 %" in ok(*MODELS, "update", rolling, "--canary", "50").stderr
+    assert "answers about 50 %" in ok(*MODELS, "update", rolling, "--canary", "50").stderr
     revisions = json.loads(ok(*MODELS, "history", rolling, "--revisions", "-o", "json").stdout)
     assert [each["number"] for each in revisions] == [1, 2]
     promoted = json.loads(ok(*MODELS, "promote", rolling, "-o", "json").stdout)

@@ -112,6 +112,17 @@ def test_flavors(ok, read):
     assert {row["name"] for row in read(DEPLOYER, "flavor", "list")} == installed
 
 
+@pytest.mark.parametrize("option", ["--workers=2", "--env.A=b"])
+def test_a_field_of_the_servers_is_no_attribute_of_their_deployer(ok, fails, read, option):
+    field = option[2:].partition("=")[0].partition(".")[0]
+    message, hint = fails(DEPLOYER, "register", "one", "--flavor=local", option)
+    assert message == f"{field!r} is no attribute of a local model deployer, but a field of each of its servers."
+    assert f"models deploy … -c {field}=…" in hint
+    assert read(DEPLOYER, "list") == []
+    ok(DEPLOYER, "register", "one", "--flavor=local")
+    assert fails(DEPLOYER, "update", "one", option)[0] == message
+
+
 def test_description_of_a_flavor(memory, ok, read):
     described = read(DEPLOYER, "flavor", "describe", "memory")
     assert described["attributes"] == [

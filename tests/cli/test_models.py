@@ -99,6 +99,13 @@ def test_a_field_that_is_given_twice_is_wrong_usage(run, memory):
     assert run(*command, "-c", "replicas=1", "-c", "replicas=2").exit_code == 2
 
 
+def test_deploying_nothing_is_wrong_usage(run, ok):
+    ok("model-deployer", "register", "here", "--flavor=local")
+    result = run(*MODELS, "deploy", "--model-name", "iris")
+    assert result.exit_code == 2
+    assert "Missing option '--model-uri'." in result.stderr
+
+
 def test_a_field_that_the_flavor_does_not_have(fails, memory):
     message, hint = fails(*MODELS, "deploy", "--model-uri", "any", "--model-name", "iris", "-c", "replica=2")
     assert message == "'replica' is no field of a memory service."
@@ -160,7 +167,7 @@ def test_get_url_prints_the_url_alone(ok, deploy):
 def test_no_url_is_an_error(ok, fails, deploy):
     ok(*MODELS, "stop", deploy())
     message, hint = fails(*MODELS, "get-url", "iris")
-    assert message == "The service 'iris' has no prediction URL: it is inactive."
+    assert message == "The service 'iris' has no prediction URL: its state is inactive."
     assert "models start" in hint
 
 

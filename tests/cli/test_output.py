@@ -111,6 +111,11 @@ def test_details_as_csv_are_one_line(capsys):
         (0, "0"),
         (["a", None], "a, -"),
         ({"a": "ü"}, '{"a": "ü"}'),
+        ({"a": 0, "b": None}, '{"a": 0, "b": null}'),
+        ({"a": None, "b": {}, "c": []}, "-"),
+        (60.0, "60"),
+        (0.5, "0.5"),
+        (float("nan"), "nan"),
         ("\x1b[31mred\x9b", "�[31mred�"),
     ],
 )

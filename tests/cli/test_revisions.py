@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from stackkit import Client
 from stackkit.cli.main import cli
+from stackkit.cli.models import HISTORY_COLUMNS
 from stackkit.environments.models import resolve
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
@@ -56,12 +57,25 @@ def test_an_update_a_rollback_and_their_history() -> None:
 
 
 @pytest.mark.usefixtures("deployer")
+def test_the_table_of_revisions_tells_of_a_configuration_what_its_other_columns_do_not() -> None:
+    header, line = run("history", "iris", "--revisions").stdout.splitlines()
+    config = json.loads(line[header.index("CONFIG") :])
+    assert config == {"model_name": "iris", "replicas": 1, "behaviour": "run"}
+
+
+@pytest.mark.usefixtures("deployer")
 def test_a_failed_update_says_why_and_that_the_old_one_serves() -> None:
     result = run("update", "iris", "-c", "behaviour=fail")
     assert result.exit_code == 1
     assert "it is broken" in result.stderr
     assert printed("describe", "iris")["state"] == "active"
     assert any("revision 1 serves again" in event["message"] for event in printed("history", "iris"))
+
+
+def test_the_table_of_a_history_leaves_logs_out() -> None:
+    message = HISTORY_COLUMNS[-1]
+    assert message.text("It did not start.\nThe end of its log:\n  Traceback") == "It did not start."
+    assert message.text("") == message.text(None) == "-"
 
 
 def test_a_list_without_refresh_shows_what_is_recorded(deployer: MemoryModelDeployer) -> None:

@@ -16,13 +16,28 @@ def plain(shown: str) -> str:
     return ESCAPES.sub("", shown).replace("\r\n", "\n")
 
 
-def test_a_table_on_80_columns_keeps_the_uuid_whole(terminal, deploy):
+def test_a_list_too_wide_for_the_terminal_is_one_card_a_row_with_every_value_whole(terminal, deploy):
     uuid = deploy("a-model-with-a-long-name", "--pipeline-name", "training_pipeline", "--step-name", "deployer_step")
     command = terminal("model-deployer", "models", "list")
     assert command.end() == 0
     lines = plain(command.shown).splitlines()
-    assert any(uuid in line for line in lines)
+    assert lines[1:4] == [
+        "STATUS              ❌ error",
+        f"UUID                {uuid}",
+        "PIPELINE_NAME       training_pipeline",
+    ]
     assert max(map(len, lines)) <= 80
+
+
+def test_a_table_folds_its_headers_and_prose_before_that_and_what_is_copied_never(terminal, deploy):
+    uuid = deploy("a-model-with-a-long-name")
+    command = terminal("model-deployer", "models", "list", columns=120)
+    assert command.end() == 0
+    lines = plain(command.shown).splitlines()
+    (line,) = [line for line in lines if uuid in line]
+    assert "a-model-with-a-long-name" in line
+    assert not any("PIPELINE_STEP_NAME" in line for line in lines)
+    assert max(map(len, lines)) <= 120
 
 
 def test_a_wide_terminal_folds_nothing(terminal, deploy):

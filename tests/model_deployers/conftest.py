@@ -21,3 +21,13 @@ def deployer(client: Client) -> MemoryModelDeployer:
     loaded = client.model_deployer("memory")
     assert isinstance(loaded, MemoryModelDeployer)
     return loaded
+
+
+@pytest.fixture
+def splitting(client: Client, deployer: MemoryModelDeployer) -> MemoryModelDeployer:
+    """One on the same platform that updates in place and can split a server's requests."""
+    attributes = {"platform": deployer.config.platform, "updates_in_place": True}
+    client.register_component(ComponentType.MODEL_DEPLOYER, "rolling", "memory", attributes)
+    loaded = client.model_deployer("rolling")
+    assert isinstance(loaded, MemoryModelDeployer)
+    return loaded

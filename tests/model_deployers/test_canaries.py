@@ -19,18 +19,14 @@ from stackkit.errors import (
     NotSupportedError,
     PlatformUnavailableError,
 )
-from stackkit.model_deployers import Canary, Observation, Operation, Service, ServiceState, canaries
+from stackkit.model_deployers import Canary, Observation, Operation, Service, ServiceConfig, ServiceState, canaries
 from stackkit.model_deployers.memory import MemoryModelDeployer, MemoryServer
 from stackkit.stack import ComponentType
 
 
 @pytest.fixture
-def deployer(client: Client, deployer: MemoryModelDeployer) -> MemoryModelDeployer:
-    attributes = {"platform": deployer.config.platform, "updates_in_place": True}
-    client.register_component(ComponentType.MODEL_DEPLOYER, "rolling", "memory", attributes)
-    loaded = client.model_deployer("rolling")
-    assert isinstance(loaded, MemoryModelDeployer)
-    return loaded
+def deployer(splitting: MemoryModelDeployer) -> MemoryModelDeployer:
+    return splitting
 
 
 @pytest.fixture
@@ -358,3 +354,39 @@ def test_a_flavor_that_cannot_is_refused_with_those_that_can(client: Client) -> 
     for act in (local.promote_model_server, local.abort_model_server):
         with pytest.raises(NotSupportedError, match="'local' cannot split"):
             act("anything")
+
+
+def test_a_share_that_is_refused_changes_nothing(
+    client: Client, deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer.update_model_server(service, canary=20, model_uri="two", timeout=5)
+    before = steps(client, service)
+
+    def refuse(self: MemoryModelDeployer, service: Service, config: ServiceConfig, percent: int) -> None:
+        raise NotSupportedError(f"Not {percent} %.")
+
+    monkeypatch.setattr(MemoryModelDeployer, "check_split", refuse)
+    with pytest.raises(NotSupportedError, match="Not 30 %"):
+        deployer.update_model_server(service, canary=30, timeout=5)
+    assert steps(client, service) == before
+    assert deployer.get_model_server(service).canary == Canary(2, 20)
+
+
+def test_a_share_is_asked_for_once_more_when_the_canary_answers(
+    deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer.update_model_server(service, canary=20, model_uri="two", timeout=5)
+    asked: list[tuple[int, int | None]] = []
+    once = MemoryModelDeployer.do_split
+
+    def split(self: MemoryModelDeployer, operation: Operation, percent: int) -> None:
+        beside = server(deployer, service).canary
+        asked.append((percent, None if beside is None else beside.percent))
+        if len(asked) > 1:  # a platform that takes no other share while the canary is on its way
+            once(self, operation, percent)
+
+    monkeypatch.setattr(MemoryModelDeployer, "do_split", split)
+    assert deployer.update_model_server(service, canary=30, timeout=5).canary == Canary(2, 30)
+    assert asked == [(30, 20), (30, 20)]
+    beside = server(deployer, service).canary
+    assert beside is not None and beside.percent == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +59,28 @@ def test_a_job_that_fails_says_why_and_is_tried_again(jobs: BatchTransforms) -> 
     for number in (1, 2):
         with pytest.raises(DeploymentError, match=f"-{number} failed: it is broken"):
             jobs.run(**ASKED, outcome="failed")
+
+
+@pytest.fixture
+def pending(jobs: BatchTransforms, deployer: MemoryModelDeployer) -> str:
+    """The name of a job that was asked for, and whose making was cut off."""
+    name = jobs.run(**ASKED).name
+    platform = deployer.platform
+    platform.transforms[name] = replace(platform.transforms[name], state=TransformState.PENDING, message="Cut off.")
+    return name
+
+
+def test_a_job_that_was_cut_off_goes_on_when_it_is_asked_for_again(jobs: BatchTransforms, pending: str) -> None:
+    with pytest.raises(DeploymentError, match="has not begun") as raised:
+        jobs.wait(pending)
+    assert f"transforms stop {pending}" in str(raised.value.hint)
+    assert jobs.get(pending).state is TransformState.PENDING
+    assert (jobs.run(**ASKED).name, jobs.get(pending).state) == (pending, TransformState.COMPLETED)
+
+
+def test_what_was_made_for_a_job_that_was_cut_off_can_be_removed(jobs: BatchTransforms, pending: str) -> None:
+    assert jobs.stop(pending).state is TransformState.STOPPED
+    assert not jobs.list()
 
 
 def test_waiting_outlives_a_platform_that_does_not_answer(jobs: BatchTransforms, deployer: MemoryModelDeployer) -> None:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from stackkit import Client
-from stackkit.errors import StoreError
-from stackkit.model_deployers import Service, ServiceState, Target, leases, watch
+from stackkit.errors import DeploymentError, StoreError
+from stackkit.model_deployers import Canary, Service, ServiceState, Target, leases, watch
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.model_deployers.watch import Act, Attempts, Watcher, decide
 
@@ -50,6 +51,24 @@ def test_what_is_done(target: Target, state: S, attempts: Attempts, act: Act | N
     assert decide(target, state, attempts, NOON) is act
 
 
+@pytest.mark.parametrize(
+    ("state", "share", "attempts", "act"),
+    [
+        (S.ACTIVE, 20, ago(), None),
+        (S.ACTIVE, 100, ago(), Act.PROMOTE),
+        (S.SCALED_TO_ZERO, 100, ago(), Act.PROMOTE),
+        (S.ACTIVE, 0, ago(), Act.ABORT),
+        (S.ACTIVE, 0, ago(0.5), None),
+        (S.ACTIVE, 0, ago(50, 40, 30, 20, 10), None),
+        (S.ACTIVE, 0, ago(9999, 9998, 30, 20, 10), Act.ABORT),
+        (S.PENDING_STARTUP, 100, ago(), None),
+        (S.ERROR, 100, ago(), Act.RESTART),
+    ],
+)
+def test_what_is_done_about_a_canary(state: S, share: int, attempts: Attempts, act: Act | None) -> None:
+    assert decide(Target.ACTIVE, state, attempts, NOON, canary=Canary(2, share)) is act
+
+
 def events(*steps: tuple[str, str]) -> list[dict[str, Any]]:
     return [
         {"action": action, "outcome": outcome, "at": NOON + timedelta(seconds=number)}
@@ -61,6 +80,10 @@ def test_restarts_count_until_a_person_touches_it() -> None:
     by_watcher = [("watch", "begun"), ("start", "begun"), ("start", "failed")]
     assert len(Attempts.of(events(("deploy", "begun"), ("start", "done"), *by_watcher, *by_watcher)).times) == 2
     assert not Attempts.of(events(*by_watcher, ("start", "begun"))).times
+    seen_meanwhile = [("watch", "begun"), ("observe", "done"), *by_watcher[1:]]
+    assert len(Attempts.of(events(*by_watcher, *seen_meanwhile)).times) == 2
+    in_vain = [("watch", "begun"), ("promote", "begun"), ("abort", "begun"), ("abort", "failed")]
+    assert len(Attempts.of(events(*in_vain, *in_vain)).times) == 2
     assert Attempts.of(events(*by_watcher, ("watch", "gave up"))).gave_up
     assert not Attempts.of(events(*by_watcher, ("watch", "gave up"), ("replace", "begun"))).gave_up
 
@@ -113,6 +136,26 @@ def test_several_watchers_start_it_once(
     assert deployer.platform.starts == 2
 
 
+@pytest.mark.all_databases
+def test_several_watchers_pause_together_for_what_does_not_start(
+    client: Client,
+    deployer: MemoryModelDeployer,
+    service: Service,
+    look: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DeploymentError("no room")
+
+    monkeypatch.setattr(MemoryModelDeployer, "do_start", refuse)
+    deployer.platform.servers[service.id].running = False
+    deployer.get_model_server(service)
+    look(watchers=4)
+    tried = [each["at"] for each in client.servers.history(service.id) if each["action"] == "watch"]
+    assert tried
+    assert all(later - earlier >= timedelta(seconds=1) for earlier, later in pairwise(tried))
+
+
 def test_what_was_stopped_stays_stopped(
     deployer: MemoryModelDeployer, service: Service, look: Callable[..., list[str]]
 ) -> None:
@@ -131,6 +174,28 @@ def test_an_interrupted_deletion_is_finished(
     look()
     assert not deployer.find_model_server()
     assert service.id not in deployer.platform.servers
+
+
+@pytest.mark.parametrize(("share", "act", "left"), [(100, "promote", 2), (0, "abort", 1)], ids=["promotion", "abort"])
+def test_an_interrupted_end_of_a_canary_is_finished(
+    client: Client,
+    splitting: MemoryModelDeployer,
+    look: Callable[..., list[str]],
+    share: int,
+    act: str,
+    left: int,
+) -> None:
+    service = splitting.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    splitting.update_model_server(service, canary=20, model_uri="two", timeout=5)
+    assert look() == [], "a canary on probation is left alone"
+    lease = leases.take(client.database, service.id, time.monotonic())
+    assert lease is not None
+    with lease:
+        lease.write({"canary_percent": share})
+    assert look() == [f"{act}: iris ({service.id})"]
+    seen = splitting.get_model_server(service)
+    assert (seen.revision, seen.canary, seen.is_running) == (left, None, True)
+    assert look() == []
 
 
 def test_a_service_that_somebody_works_on_is_left_to_them(

@@ -50,7 +50,7 @@ def test_a_line_in_json(make_app: Callable[..., App], call: Callable[..., Any]) 
 def test_a_server_that_lives_does_not_say_so_each_time_it_is_asked(
     make_app: Callable[..., App], call: Callable[..., Any]
 ) -> None:
-    for path in ("/ping", "/health", "/v2/health/live", "/v2/health/ready"):
+    for path in ("/ping", "/health", "/v2/health/live", "/v2/health/ready", "/metrics"):
         assert lines_of(make_app, call, LogFormat.TEXT, path=path, method="GET") == []
         assert len(lines_of(make_app, call, LogFormat.TEXT, path=path, method="DELETE")) == 1
 

@@ -59,8 +59,23 @@ def test_the_version(call: Call, make_app: MakeApp) -> None:
     assert call(make_app(), "/version", method="GET").body.decode() == __version__
 
 
-def test_a_slash_at_the_end_makes_no_difference(call: Call, make_app: MakeApp) -> None:
-    assert call(make_app(double), "/invocations/", {"inputs": [1]}).status == 200
+@pytest.mark.parametrize(
+    ("path", "method", "location"),
+    [
+        ("/invocations/", "POST", "/invocations"),
+        ("/invocations/", "GET", "/invocations"),
+        ("/ping//", "HEAD", "/ping"),
+        ("/p%69ng/", "GET", "/ping"),
+    ],
+)
+def test_a_slash_at_the_end_is_redirected(call: Call, make_app: MakeApp, path: str, method: str, location: str) -> None:
+    reply = call(make_app(double), path, {"inputs": [1]}, method=method)
+    assert (reply.status, reply.headers["location"], reply.body) == (307, location, b"")
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/health/live/", "/metrics/"])
+def test_elsewhere_a_slash_at_the_end_makes_no_difference(call: Call, make_app: MakeApp, path: str) -> None:
+    assert call(make_app(double), path, method="GET").status == 200
 
 
 def test_an_unknown_path(call: Call, make_app: MakeApp) -> None:
@@ -139,8 +154,14 @@ def test_a_malformed_payload_is_400_and_echoes_nothing(
     assert "secret" not in reply.content["message"]
 
 
-def test_a_byte_order_mark_is_harmless(call: Call, make_app: MakeApp) -> None:
-    assert call(make_app(double), body=b'\xef\xbb\xbf{"inputs": [1]}').content == {"predictions": [2]}
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_says_itself_how_it_is_encoded(call: Call, make_app: MakeApp, encoding: str) -> None:
+    assert call(make_app(double), body='{"inputs": [1]}'.encode(encoding)).content == {"predictions": [2]}
+
+
+@pytest.mark.parametrize("extra", [{"signature_name": "x"}, {"client_request_id": "x"}, {"data": [3], "columns": []}])
+def test_further_keys_are_dropped(call: Call, make_app: MakeApp, extra: dict[str, Any]) -> None:
+    assert call(make_app(double), body={"inputs": [1], **extra}).content == {"predictions": [2]}
 
 
 def test_a_chat_request_reaches_a_function_whole_and_its_reply_is_bare(call: Call, make_app: MakeApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from stackkit.serving import inputs
 from stackkit.serving.casting import cast_payload
-from stackkit.serving.errors import BadRequestError, InvalidInputError
-from stackkit.serving.payloads import Payload, Shape
+from stackkit.serving.errors import BadRequestError, InvalidInputError, RequestError
+from stackkit.serving.payloads import Payload, Shape, decode_json
 from stackkit.serving.signature import Signature
 
 COLUMNS = [
@@ -27,6 +28,7 @@ COLUMNS = [
 TYPED = {"inputs": json.dumps([{"required": True, **column} for column in COLUMNS])}
 NUMBERS = {"inputs": '[{"type": "double", "name": "a"}, {"type": "double", "name": "b"}]'}
 UNNAMED = {"inputs": '[{"type": "double"}, {"type": "long"}]'}
+UNNAMED_TEXT = {"inputs": '[{"type": "string"}]'}
 ONE = {"inputs": '[{"type": "string", "name": "kind"}]'}
 MATRIX = {"inputs": '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 2]}}]'}
 NAMED = {
@@ -41,8 +43,12 @@ def payload_of(request: dict[str, Any]) -> Payload:
     return Payload(Shape(key), value.encode() if key == "csv" else value)
 
 
+def decoded(request: dict[str, Any]) -> Payload:
+    return payload_of(request) if "csv" in request else decode_json(json.dumps(request).encode())[0]
+
+
 def cast(request: dict[str, Any], signature: dict[str, str]) -> Any:
-    return inputs.join([inputs.prepare(payload_of(request), None, Signature.from_mlflow(signature))])[0]
+    return inputs.join([inputs.prepare(decoded(request), None, Signature.from_mlflow(signature))])[0]
 
 
 SAME = [
@@ -67,11 +73,23 @@ SAME = [
     (NUMBERS, {"dataframe_split": {"columns": ["b", "a"], "data": [[1, 2], [3, 4]]}}),
     (NUMBERS, {"dataframe_split": {"columns": ["b", "a"], "index": ["u", "v"], "data": [[1, 2], [3, 4]]}}),
     (NUMBERS, {"dataframe_split": {"columns": ["a", "b"], "data": []}}),
+    (NUMBERS, {"dataframe_split": {"columns": ["a", "b", "z", "z", None], "data": [[1, 2, 3, 4, 5]]}}),
+    (NUMBERS, {"dataframe_split": {"columns": ["b", "a"], "data": {"a": [1.5, 2], "b": [2, 3], "z": [0, 0]}}}),
+    (NUMBERS, {"dataframe_split": {"data": {"a": [1.5], "b": [2]}, "index": ["u"]}}),
+    (NUMBERS, {"dataframe_split": {"columns": ["a", "b"], "data": [{"b": 1, "a": 2.5}, {"b": 1}]}}),
     (NUMBERS, {"inputs": {"a": 1, "b": 2}}),
     (NUMBERS, {"inputs": {"a": [1, 2], "b": 3}}),
     (NUMBERS, {"csv": "b,zz,a\n1,x,2\n"}),
     (UNNAMED, {"dataframe_split": {"data": [[1.5, 2], [3, 4]]}}),
     (UNNAMED, {"dataframe_split": {"columns": ["u", "v", "w"], "data": [[1.5, 2, 0]]}}),
+    (UNNAMED, {"csv": "u,v\n1,2\n3.5,4\n"}),
+    (UNNAMED_TEXT, {"csv": "u\n1\n"}),
+    (UNNAMED_TEXT, {"inputs": "a"}),
+    (UNNAMED_TEXT, {"instances": 1}),
+    (UNNAMED_TEXT, {"inputs": ["a", "b"]}),
+    (ONE, {"dataframe_records": [{"kind": float("nan")}, {"kind": "x"}]}),
+    (ONE, {"dataframe_records": [{"kind": float("nan")}]}),
+    (ONE, {"dataframe_records": [{"kind": float("nan")}, {"kind": 1}]}),
     (ONE, {"inputs": ["a", "b"]}),
     (ONE, {"instances": ["a", "b"]}),
     (ONE, {"dataframe_split": {"columns": ["kind"], "data": ["a", "b"]}}),
@@ -79,6 +97,7 @@ SAME = [
     (MATRIX, {"instances": [["1", "2"]]}),
     (MATRIX, {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}),
     (MATRIX, {"dataframe_records": [{"x": [1, 2]}, {"x": [3, 4]}]}),
+    (MATRIX, {"dataframe_split": {"data": [{"b": 1, "a": 2.5}]}}),
     (NAMED, {"inputs": {"x": [[1, 2]], "y": [3], "extra": [4]}}),
     (NAMED, {"instances": [{"x": [1, 2], "y": 3}, {"x": [1, 2], "y": 3}]}),
     (NAMED, {"dataframe_records": [{"x": [1, 2], "y": 3}]}),
@@ -130,14 +149,25 @@ def _assert_same(given: Any, expected: Any) -> None:
         (NUMBERS, {"instances": [[1, 2], 3]}, "not as long as its columns"),
         (NUMBERS, {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "must be different names"),
         (NUMBERS, {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]], "index": []}}, "index"),
+        (NUMBERS, {"dataframe_split": {"columns": ["a", "b", ["z"]], "data": [[1, 2, 3]]}}, "must be different names"),
+        (NUMBERS, {"dataframe_split": {"data": {"a": [98765, 1], "b": [2]}}}, "not lists of one length"),
+        (NUMBERS, {"dataframe_split": {"data": {"a": 98765, "b": 2}}}, "not lists of one length"),
+        (NUMBERS, {"dataframe_split": {"columns": ["a"], "data": {"b": [98765]}}}, "have none of its columns"),
+        (NUMBERS, {"dataframe_split": {"data": {}}}, "have none of its columns"),
+        (NUMBERS, {"dataframe_split": {"data": [{"a": 98765, "b": 2}, [1, 2]]}}, "are objects, and others are not"),
+        (NUMBERS, {"dataframe_records": [{"a": 98765, "b": 2}, None]}, "are objects, and others are not"),
+        (NUMBERS, {"inputs": [{"a": 98765, "b": 2}, 1]}, "are objects, and others are not"),
+        (MATRIX, {"dataframe_records": [{"a": 98765, "b": 2}, None]}, "are objects, and others are not"),
+        (MATRIX, {"dataframe_records": [None]}, "has the shape (1,)"),
         (NUMBERS, {"inputs": {"a": [98765, 1], "b": [2]}}, "not lists of one length"),
         (MATRIX, {"inputs": {"x": [[1, 2]]}}, "the model takes one array without"),
         (NAMED, {"instances": {"x": [[1, 2]], "y": [3, 4]}}, "not lists of one length"),
     ],
 )
 def test_what_would_change_is_refused(signature: dict[str, str], request_body: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadRequestError) as caught:
+    with pytest.raises(RequestError) as caught:
         cast(request_body, signature)
+    assert caught.value.status == 400
     assert message in caught.value.message
     assert "98765" not in caught.value.message
 
@@ -154,6 +184,9 @@ def test_what_would_change_is_refused(signature: dict[str, str], request_body: d
         (NUMBERS, {"csv": "x,y\n98765,1\n"}, "It lacks a, b."),
         (NAMED, {"inputs": {"x": [[98765, 1]]}}, "It lacks y."),
         (NAMED, {"inputs": [[98765, 1]]}, "It lacks x, y."),
+        (UNNAMED, {"inputs": 98765}, "The input has 1 columns, where the model takes 2."),
+        (UNNAMED_TEXT, {"inputs": None}, "The input has 0 columns, where the model takes 1."),
+        (MATRIX, {"inputs": None}, "where the model takes an array: float64 tensor of shape (-1, 2)."),
         (UNNAMED, {"dataframe_split": {"data": [[98765]]}}, "The input has 1 columns, where the model takes 2."),
         (MATRIX, {"dataframe_records": []}, "The input has no rows."),
     ],
@@ -184,6 +217,13 @@ def test_parquet_is_cast_too() -> None:
         cast_payload(fractions, Signature.from_mlflow(TYPED))
 
 
+def test_dates_of_parquet_are_moments() -> None:
+    pytest.importorskip("pyarrow")
+    body = pd.DataFrame([{**ROW, "when": date(2024, 1, 2)}, {**ROW, "when": None}]).to_parquet()
+    when = cast_payload(Payload(Shape.PARQUET, body), Signature.from_mlflow(TYPED)).columns["when"]
+    assert (str(when.dtype), when.tolist()) == ("datetime64[ns]", [pd.Timestamp("2024-01-02"), pd.NaT])
+
+
 def test_without_a_signature_arrays_are_made_and_tables_left_to_pandas() -> None:
     def as_it_came(request: dict[str, Any]) -> Any:
         return cast_payload(payload_of(request), Signature())
@@ -193,8 +233,10 @@ def test_without_a_signature_arrays_are_made_and_tables_left_to_pandas() -> None
     assert as_it_came({"inputs": [{"x": 1}]}) == [{"x": np.array(1)}]
     assert as_it_came({"instances": [{"x": 1}, {"x": 2}]})["x"].tolist() == [1, 2]
     assert as_it_came({"inputs": {"x": [1], "y": [1, 2]}})["y"].tolist() == [1, 2]
+    assert as_it_came({"inputs": {"x": 1}}) == {"x": np.array(1)}
+    assert repr(as_it_came({"instances": [{"x": None}]})["x"]) == "array([array(None, dtype=object)], dtype=object)"
     assert as_it_came({"dataframe_records": [{"x": 1, "y": "a"}]}).to_dict("list") == {"x": [1], "y": ["a"]}
-    for uneven in ([[1], [1, 2]], [{"x": 1}, {"y": 2}], {"x": [1], "y": [1, 2]}):
+    for uneven in ([[1], [1, 2]], [{"x": 1}, {"y": 2}], {"x": [1], "y": [1, 2]}, {"x": 1}):
         with pytest.raises(BadRequestError):
             as_it_came({"instances": uneven})
 

@@ -166,6 +166,13 @@ def test_a_worker_that_dies_while_it_loads_is_told_with_its_last_words(start_ser
     assert state.error == "worker 0 ended with exit code 7 before it had loaded the model: out of luck"
 
 
+def test_a_worker_that_is_killed_while_it_loads_has_no_last_words(start_server: Start, tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text("import os, sys\nsys.stderr.write('so far')\nos.kill(os.getpid(), 9)\n")
+    server = start_server(f"{tmp_path / 'large.py'}:predict")
+    state = server.wait(lambda state: state.phase is Phase.FAILED)
+    assert state.error == "worker 0 was killed by SIGKILL before it had loaded the model"
+
+
 def test_an_interpreter_that_is_not_there(start_server: Start, echo_model: str, tmp_path: Path) -> None:
     server = start_server(echo_model, python=str(tmp_path / "python"))
     state = server.wait(lambda state: state.phase is Phase.FAILED)

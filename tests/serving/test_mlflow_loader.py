@@ -195,6 +195,14 @@ def test_a_model_with_type_hints_takes_inputs_raw(apps: Callable[[str], App], ca
     assert call(apps("typed"), body={"inputs": [1]}).status == 400
 
 
+@pytest.mark.parametrize("text", ["a", "1"])
+def test_a_model_with_type_hints_takes_a_column_of_a_file(
+    apps: Callable[[str], App], call: Callable[..., Any], text: str
+) -> None:
+    reply = call(apps("typed"), body=f"x\n{text}\n".encode(), headers={"content-type": "text/csv"})
+    assert reply.content == {"predictions": [text.upper()]}
+
+
 def test_parquet(apps: Callable[[str], App], call: Callable[..., Any], tmp_path: Path) -> None:
     import pandas as pd
 
@@ -250,6 +258,9 @@ def test_nested_columns_are_cast_by_mlflow(
     app = serve_model(formats.load(str(models / "nested")))
     assert call(app, body={"dataframe_records": [{"x": [1, 2]}, {"x": [3]}]}).content == {"predictions": [3, 3]}
     assert call(app, body={"dataframe_records": [{"x": ["a"]}]}).status == 400
+    reply = call(app, body=b"x\n1\n", headers={"content-type": "text/csv"})
+    assert (reply.status, reply.content["error_code"]) == (400, "BAD_REQUEST")
+    assert reply.content["message"] == "Not all of the model's columns can be sent as CSV: x: Array(long) (required)."
 
 
 @pytest.mark.parametrize("data", [Payload(Shape.WHOLE, {"prompt": "a b"}), Payload(Shape.RECORDS, [{"prompt": "a b"}])])

@@ -246,8 +246,9 @@ def test_there_is_no_description_while_the_model_loads(
     assert call(serve_model(None), "/openapi.json", method="GET").status == 503
 
 
-def test_the_page_is_complete_in_itself(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
-    reply = call(make_app(len), "/docs", method="GET")
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_page_is_complete_in_itself(make_app: Callable[..., App], call: Callable[..., Any], path: str) -> None:
+    reply = call(make_app(len), path, method="GET")
     page = reply.body.decode()
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "//" not in re.sub(r"<!.*?>", "", page)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -65,5 +65,12 @@ def test_what_does_not_fit_is_refused(given: Any) -> None:
     assert "98765" not in caught.value.message
 
 
-def test_a_model_without_params_takes_none_whatever_is_given() -> None:
-    assert cast_params([1], None) is None
+@pytest.mark.parametrize(("given", "expected"), [(None, None), ({}, {}), ({"k": 1}, {}), ([1], {}), ("x", {})])
+def test_a_model_without_params_takes_none_whatever_is_given(given: Any, expected: Any) -> None:
+    assert cast_params(given, None) == expected
+
+
+def test_a_date_without_a_time_stays_a_date() -> None:
+    result = cast_params({"when": "2024-01-02"}, DECLARED)
+    assert result is not None
+    assert (type(result["when"]), result["when"]) == (date, date(2024, 1, 2))

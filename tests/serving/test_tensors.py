@@ -21,13 +21,24 @@ from stackkit.serving.tensors import cast_tensor, from_cells
         ("uint8", [0, 255]),
         ("bool", [True, 0, 1]),
         ("str", ["a", "bc"]),
+        ("str", ["a", 1, 2.5, True, 2**70]),
         ("object", ["a", None, 1]),
+        ("object", [1, 2.5]),
     ],
 )
 def test_what_loses_nothing_is_cast(dtype: str, values: list[Any]) -> None:
     array = cast_tensor(values, Tensor(dtype, (-1,)))
     assert array.dtype.kind == np.dtype(dtype).kind
-    np.testing.assert_array_equal(array, np.array(np.array(values, dtype=object), dtype=dtype))
+    expected = np.array(np.array(values, dtype=object), dtype=dtype)
+    np.testing.assert_array_equal(array, expected)
+    assert array.dtype == expected.dtype
+    assert repr(array.tolist()) == repr(expected.tolist())  # 1 is not 1.0
+
+
+@pytest.mark.parametrize("values", [[[1], [1, 2]], [["a", 1]], "a", []])
+def test_objects_come_in_any_shape(values: Any) -> None:
+    array = cast_tensor(values, Tensor("object", (-1,)))
+    assert (array.dtype, array.tolist()) == (np.dtype(object), values)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +55,8 @@ def test_what_loses_nothing_is_cast(dtype: str, values: list[Any]) -> None:
         ("bool", [None]),
         ("bool", [2]),
         ("str", [None, "a"]),
+        ("str", [["a"], ["a", "b"]]),
+        ("str", [b"\xff"]),
         ("float64", ["98765x"]),
         ("float64", [[1.0], [1.0, 2.0]]),
     ],
@@ -57,6 +70,8 @@ def test_what_would_change_is_refused(dtype: str, values: list[Any]) -> None:
 def test_the_row_is_named() -> None:
     with pytest.raises(BadRequestError, match="A value in row 1 of x is not of type int64"):
         cast_tensor([[1, 2], [3, 4.5]], Tensor("int64", (-1, 2), "x"))
+    with pytest.raises(BadRequestError, match="A value in row 1 of x is not of type text"):
+        cast_tensor([["a", "b"], ["c", None]], Tensor("str", (-1, 2), "x"))
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [[1.0, 2.0, 3.0]], [[[1.0, 2.0]]]])

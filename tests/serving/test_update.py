@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 
 from stackkit.serving import claims
@@ -127,6 +128,21 @@ def test_an_update_that_cannot_be_loaded_changes_nothing(
     state = server.wait(lambda state: state.token == "update-2")
     assert state.failed_update is None
     assert server.request("/invocations", {"inputs": 1}).content == {"predictions": "answer 1"}
+
+
+def test_an_update_that_loads_and_fails_when_it_is_asked_changes_nothing(
+    start_server: Start, estimators: Path, tmp_path: Path
+) -> None:
+    server = start_server(str(estimators / "plain.joblib"))
+    before = server.wait_ready()
+    broken = joblib.load(estimators / "plain.joblib")
+    del broken.intercept_
+    joblib.dump(broken, tmp_path / "broken.joblib")
+    claims.request_update(server.folder, launch_of(server, str(tmp_path / "broken.joblib"), 1))
+    state = server.wait(lambda state: state.failed_update is not None)
+    assert state.failed_update.error.startswith("ModelLoadError: it fails when it is asked: AttributeError: ")
+    assert (state.token, state.workers) == (before.token, before.workers)
+    assert server.request("/invocations", {"inputs": [[1, 2]]}).content == {"predictions": [pytest.approx(4)]}
 
 
 def test_an_update_that_never_loads_makes_way_for_the_next(

@@ -144,12 +144,12 @@ def servers_alive(home: Path) -> list[psutil.Process]:
 _ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
 
 
-def settled(client: Client) -> dict[str, Service]:
+def settled(client: Client, seconds: float = 30) -> dict[str, Service]:
     """What the table says of each service by its UUID, once nothing is on its way up or down.
 
-    What a killed process had begun may be so for a while. Raises AssertionError after half a minute.
+    What a killed process had begun may be so for a while. Raises AssertionError after ``seconds``.
     """
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while True:
         services = {service.id: service for service in client.servers.find()}
         if not any(service.status.state in _ON_THE_WAY for service in services.values()):

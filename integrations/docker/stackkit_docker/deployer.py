@@ -90,8 +90,12 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             model = ResolvedModel(source.uri, source.digest or "", source.reference or "", source.format or "")
             tag = model_image.tag_of(model, self.config.base_image, self._registry)
             # noted before it is there: what is being built when this process is killed has its name already
-            built = {*operation.service.status.details.get("images", ()), tag}
-            operation.checkpoint(image=tag, image_of=source.digest, images=sorted(built))
+            details = operation.service.status.details
+            operation.checkpoint(
+                image=tag,
+                image_of={**details.get("image_of", {}), str(source.digest): tag},
+                images=sorted({*details.get("images", ()), tag}),
+            )
             model_image.provide(
                 client,
                 model,
@@ -221,12 +225,13 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
     def _use_built(self, client: DockerClient, operation: Operation) -> None:
         """Serve from the image that the engine has: the model's files are on the machine that it was deployed from."""
         service = operation.service
-        details = service.status.details
-        if details.get("image_of") != service.source.digest or not model_image.is_there(client, details["image"]):
+        tag = service.status.details.get("image_of", {}).get(service.source.digest)
+        if tag is None or not model_image.is_there(client, tag):
             raise ModelError(
                 f"The model of {service.name!r} is gone: neither its files are here nor its image on the engine.",
                 "Deploy it again from where it came from: stackkit model-deployer models deploy.",
             )
+        operation.checkpoint(image=tag)
 
     def _stay(self, client: DockerClient, operation: Operation, container: Container) -> None:
         """Have a container go on with what it serves, if it was asked to go over to something else."""
@@ -276,7 +281,7 @@ def _found(client: DockerClient, container: Container) -> FoundServer:
     source = ModelSource(**kept["source"])
     details: dict[str, Any] = {"port": container.port, "image": image}
     if kept["config"].get("image") is None:
-        details |= {"images": sorted({container.image, image}), "image_of": source.digest}
+        details |= {"images": sorted({container.image, image}), "image_of": {str(source.digest): image}}
     if served is not None:
         details["rolled"] = container.id
     return FoundServer(container.service_id, kept["config"], source, revision, details)

@@ -88,6 +88,18 @@ def test_without_the_models_files_it_is_served_from_its_image(
         service.start()
 
 
+def test_after_an_update_that_failed_it_still_starts_without_the_models_files(
+    deployer: DockerModelDeployer, model: str
+) -> None:
+    service = deployer.deploy_model(model_name="iris", model_uri=model, timeout=600)
+    (Path(model.partition(":")[0]).parent / "requirements.txt").write_text("numpy==0.0.1\n", encoding="utf-8")
+    with pytest.raises(ImageError):
+        deployer.update_model_server(service, timeout=600)
+    deployer.stop_model_server(service)
+    deployer.database.settings.models_folder.rename(deployer.database.settings.home / "elsewhere")
+    assert deployer.start_model_server(service).predict([0]) == [[1]]
+
+
 def test_a_request_under_way_is_answered_while_another_container_takes_over(
     deployer: DockerModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_secrets_are_in_a_secret_of_the_revision_and_nowhere_else(
 def test_a_stop_keeps_the_resource_where_kserve_knows_how_and_deletes_it_elsewhere(
     deployer: KServeModelDeployer, kserve: StandInKServe, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kserve, "grace_seconds", 2)  # what is stopped has left
     service = deploy(deployer, image=images["one"])
     service.stop(timeout=TIMEOUT)
     assert live(deployer, service)["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"

@@ -142,7 +142,7 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
         url = service.prediction_url
         if url is None:
             raise PredictionError(
-                f"The service {service.name!r} serves no predictions: it is {service.status.state.value}.",
+                f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
                 f"Start it: stackkit model-deployer models start {service.id[:8]}.",
             )
         parts = urlsplit(url)

@@ -218,11 +218,7 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
 
     def _remove_others(self, service_id: str, kept: Collection[str]) -> None:
         """Remove what only some configurations have, but for the kinds that this one has."""
-        for kind, versions in (
-            ("HorizontalPodAutoscaler", objects.AUTOSCALERS),
-            ("PodDisruptionBudget", objects.DISRUPTION_BUDGETS),
-            ("Ingress", (INGRESSES,)),
-        ):
+        for kind, (_, versions) in objects.OPTIONAL.items():
             version = None if kind in kept else self._cluster.newest(kind, *versions)
             if version is not None:
                 self._drop(version, kind, main_name(service_id))
@@ -245,12 +241,18 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
     def _find(self, services: Sequence[Service]) -> dict[str, Found]:
         """What the cluster has of these services, by one call for each kind however many they are."""
         labels = {SERVICE: services[0].id} if len(services) == 1 else {}
-        has_ingress = any(getattr(service.config, "ingress", None) for service in services)
+        kinds = {kind for service in services for kind in objects.optional_kinds(service.config)}
+        versions = {kind: self._cluster.newest(kind, *objects.OPTIONAL[kind][1]) for kind in sorted(kinds)}
         return observing.sort(
             self._cluster.find(DEPLOYMENTS, "Deployment", labels),
             self._cluster.find(CORE, "Pod", labels),
             self._cluster.find(CORE, "Service", labels),
-            self._cluster.find(INGRESSES, "Ingress", labels) if has_ingress else [],
+            [
+                each
+                for kind, version in versions.items()
+                if version
+                for each in self._cluster.find(version, kind, labels)
+            ],
         )
 
     def _events_of(self, services: Sequence[Service]) -> Events:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from stackkit.model_deployers import FoundServer, ModelSource, Service
+from stackkit.model_deployers import FoundServer, ModelSource, Service, ServiceConfig
 
 from .cluster import REVISION, SERVICE, KubernetesObject, service_labels
 from .cluster.objects import epoch_of
@@ -35,6 +35,13 @@ INGRESSES = "networking.k8s.io/v1"
 AUTOSCALERS = ("autoscaling/v2", "autoscaling/v2beta2", "autoscaling/v1")
 DISRUPTION_BUDGETS = ("policy/v1", "policy/v1beta1")
 """The versions of what not every cluster serves alike, the best first."""
+
+OPTIONAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "HorizontalPodAutoscaler": ("max_replicas", AUTOSCALERS),
+    "PodDisruptionBudget": ("disruption_budget", DISRUPTION_BUDGETS),
+    "Ingress": ("ingress", (INGRESSES,)),
+}
+"""What only some services have, by kind: the field of the configuration that asks for it, and the versions."""
 
 
 def main_name(service_id: str) -> str:
@@ -153,6 +160,11 @@ def replicas_of(config: KubernetesServiceConfig, now: int) -> int:
     if config.max_replicas is None:
         return config.replicas
     return min(max(now, config.min_replicas or 1), config.max_replicas)
+
+
+def optional_kinds(config: ServiceConfig) -> list[str]:
+    """The kinds of OPTIONAL that a service with this configuration has."""
+    return [kind for kind, (field, _) in OPTIONAL.items() if getattr(config, field, None) is not None]
 
 
 def found_server(deployment: KubernetesObject) -> FoundServer | None:

@@ -9,6 +9,7 @@ from stackkit.model_deployers import Observation, Service, ServiceState
 
 from .cluster import REVISION, SERVICE, KubernetesObject, Trouble
 from .drift import changed
+from .objects import optional_kinds
 from .pods import TRACK, Track
 
 _ENDED = ("Succeeded", "Failed")
@@ -16,12 +17,16 @@ _ENDED = ("Succeeded", "Failed")
 
 @dataclass
 class Found:
-    """What a cluster has of one service."""
+    """What a cluster has of one service; ``optional`` by kind, of those that some service looked at has."""
 
     deployments: dict[Track, KubernetesObject] = field(default_factory=dict)
     pods: list[KubernetesObject] = field(default_factory=list)
     service: KubernetesObject | None = None
-    ingress: KubernetesObject | None = None
+    optional: dict[str, KubernetesObject] = field(default_factory=dict)
+
+    @property
+    def ingress(self) -> KubernetesObject | None:
+        return self.optional.get("Ingress")
 
     def alive(self, track: Track) -> list[KubernetesObject]:
         """The pods of a Deployment that have not ended, those that are ending among them."""
@@ -36,7 +41,7 @@ def sort(
     deployments: Sequence[KubernetesObject],
     pods: Sequence[KubernetesObject],
     services: Sequence[KubernetesObject],
-    ingresses: Sequence[KubernetesObject],
+    optional: Sequence[KubernetesObject],
 ) -> dict[str, Found]:
     """What was listed, by the service's UUID."""
     by_service: dict[str, Found] = {}
@@ -47,8 +52,8 @@ def sort(
         by_service.setdefault(label(each, SERVICE), Found()).pods.append(each)
     for each in services:
         by_service.setdefault(label(each, SERVICE), Found()).service = each
-    for each in ingresses:
-        by_service.setdefault(label(each, SERVICE), Found()).ingress = each
+    for each in optional:
+        by_service.setdefault(label(each, SERVICE), Found()).optional[each["kind"]] = each
     return by_service
 
 
@@ -70,6 +75,9 @@ def observe(service: Service, found: Found, explain: Explain, url: str | None) -
         return Observation(state, said, revision=revision)
     if found.service is None or url is None:
         return Observation(ServiceState.ERROR, "Its Service is gone: nothing leads to its pods.", revision=revision)
+    missing = [kind for kind in optional_kinds(service.config) if kind not in found.optional]
+    if missing and newest == service.revision:  # one that is being updated may have had none until now
+        return Observation(ServiceState.ERROR, f"Its {missing[0]} is gone.", revision=revision)
     if (told := _changed(found)) is not None:
         return Observation(ServiceState.ERROR, told, revision=revision)
     if service.status.state is ServiceState.PENDING_STARTUP and not is_done:
@@ -149,7 +157,7 @@ def _without(service: Service, found: Found, stable: KubernetesObject | None) ->
 
 
 def _changed(found: Found) -> str | None:
-    for each in (*found.deployments.values(), found.service):
+    for each in (*found.deployments.values(), found.service, *found.optional.values()):
         path = None if each is None else changed(each)
         if each is not None and path is not None:
             return f"Somebody has changed {path} of its {each['kind']} {each['metadata']['name']}."

@@ -35,7 +35,7 @@ def patched(made: KubernetesObject, config: KubernetesServiceConfig) -> Kubernet
     """The object as the configuration's ``patch`` has it.
 
     Raises InvalidConfigError for a kind that is never made, and when names, labels or annotations of ours, selectors or
-    the container's name would change; without ``patch_security`` also when the security context would be loosened.
+    a container's name would change; without ``patch_security`` also when the security context would be loosened.
     """
     if unknown := sorted(set(config.patch) - set(KINDS)):
         raise InvalidConfigError(
@@ -83,8 +83,9 @@ def _lost(made: KubernetesObject, result: KubernetesObject) -> Iterator[str]:
             before, after = _at(made, path) or {}, _at(result, path) or {}
             if any(after.get(key) != value for key, value in before.items()):
                 yield f"{head}.{name}"
-    if made["kind"] == "Deployment" and CONTAINER not in _containers(result):
-        yield f"the name of the container {CONTAINER!r}"
+    if made["kind"] == "Deployment":
+        kept = _containers(result)
+        yield from (f"the name of the container {name!r}" for name in _containers(made) if name not in kept)
 
 
 def _loosened(made: KubernetesObject, result: KubernetesObject) -> Iterator[str]:

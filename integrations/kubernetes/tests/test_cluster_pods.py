@@ -57,7 +57,7 @@ def test_a_followed_log_ends_with_the_last_pod(
     cluster: Cluster, namespace: kube.Namespace, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stackkit_kubernetes.cluster.logs._GONE_SECONDS", 0.5)
-    namespace.admin.apply(kube.deployment(images["one"], name="brief"), epoch=1)
+    namespace.admin.apply(kube.deployment(images["one"], name="brief", grace_seconds=1), epoch=1)
     kube.ready_pods(namespace, 1, name="brief")
     lines = cluster.logs({"app": "brief"}, container=None, follow=True, tail=None)
     assert next(lines).endswith(" | serving one")

@@ -230,6 +230,22 @@ def test_it_is_told_in_a_line(trouble: Callable[[], Trouble | None], message: st
     assert trouble() == Trouble(message, is_final)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Head "http://127.0.0.1:5000/v2/iris/manifests/1": no basic auth credentials',
+        'Head "https://registry.example/v2/iris/manifests/1": http: server gave HTTP response to HTTPS client',
+        "failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized",
+        "Error response from daemon: pull access denied for iris, repository does not exist",
+    ],
+    ids=["no password", "no TLS", "another password", "no right"],
+)
+def test_a_registry_that_gives_nothing_away_is_not_waited_for(said: str) -> None:
+    trouble = told(None, pod(container(back_off("ErrImagePull", f"rpc error: {said}"))))
+    assert trouble is not None and trouble.is_final
+    assert said in trouble.message
+
+
 def test_nothing_is_wrong_with_what_is_ready_or_still_coming() -> None:
     ready = pod({**container({"running": {}}, restarts=2, last=CRASHED), "ready": True})
     ready["status"]["conditions"] = [{"type": "Ready", "status": "True"}]

@@ -13,10 +13,10 @@ import kube
 import pytest
 from killed_kubernetes import OPERATIONS, TIMEOUT, Operations
 from killing import numbers_of_points, settled
+from kubernetes_parts import ENDS_AT_ONCE, ENDS_SOON, said
 from stackkit_kubernetes.cluster import SERVICE
 
 from stackkit import Client
-from stackkit.errors import PredictionError
 from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.stack import ComponentType
 
@@ -46,7 +46,8 @@ def test_killed_at_its_points(
 ) -> None:
     before, finally_state, answers = OPERATIONS[operation]
     named = ("iris", images["one"], images["two"])
-    operations = Operations(deployer, *named)
+    # those by which pods leave for good have to wait until they have
+    operations = Operations(deployer, *named, ENDS_SOON if operation in ("stop", "delete") else ENDS_AT_ONCE)
     for point in numbers_of_points(operation):
         for each in before:
             getattr(operations, each)()
@@ -68,15 +69,7 @@ def test_killed_at_its_points(
 
 def answered(service: Service, answers: set[str]) -> bool:
     """Whether these, and all of these, answer."""
-    return {said(service) for _ in range(10)} == answers
-
-
-def said(service: Service) -> str | None:
-    """What a server answers; None when it did not, since pods that end at once leave before the nodes know."""
-    try:
-        return str(service.predict([0])[0])
-    except PredictionError:
-        return None
+    return {answer[0] if (answer := said(service)) else None for _ in range(10)} == answers
 
 
 def run(*arguments: str | Path) -> int:
@@ -95,7 +88,7 @@ def truth(client: Client, namespace: kube.Namespace) -> None:
 
     Raises AssertionError for objects that no row names, and for a row that says other than what is.
     """
-    services = settled(client)
+    services = settled(client, TIMEOUT)
     found = listed(namespace)
     owners = {each["metadata"]["labels"][SERVICE] for each in found}
     assert owners <= set(services), f"objects that no row names: {owners - set(services)}"
@@ -103,7 +96,7 @@ def truth(client: Client, namespace: kube.Namespace) -> None:
     for service in services.values():
         state = service.status.state
         if state is ServiceState.ACTIVE:
-            assert kube.until(partial(said, service)) in ("one", "two")
+            assert kube.until(partial(said, service)) in (["one"], ["two"])
         elif state is ServiceState.INACTIVE:
             assert service.id not in pods, f"{service} says inactive, and it lives: {service.status}"
         else:

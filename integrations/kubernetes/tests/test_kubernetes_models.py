@@ -21,7 +21,7 @@ import pytest
 import requests
 from docker import DockerClient
 from docker.errors import ImageNotFound
-from kubernetes_parts import ENDS_AT_ONCE
+from kubernetes_parts import ENDS_SOON, said
 
 from stackkit import Client
 from stackkit.environments import images, models
@@ -77,14 +77,16 @@ def empty_image(engine: DockerClient, model: Path) -> Iterator[str]:
 def test_a_model_is_built_served_retrained_and_removed(
     deployer: BaseModelDeployer, engine: DockerClient, model: Path
 ) -> None:
-    fields: dict[str, Any] = {"model_name": "iris", "model_uri": f"{model}:predict", "patch": ENDS_AT_ONCE}
+    fields: dict[str, Any] = {"model_name": "iris", "model_uri": f"{model}:predict", "patch": ENDS_SOON}
     service = deployer.deploy_model(**fields, timeout=TIMEOUT)
     assert service.predict(INPUTS) == [[0.2, 1 / 3], [6.0, -2.5 / 3]]
     model.write_text(MODEL.format(factor=3), encoding="utf-8")
     deployer.deploy_model(**fields, replace=True, timeout=TIMEOUT)
-    assert service.refresh().predict([[1.0, 3.0]]) == [[3.0, 1.0]]
+    service.refresh()
+    kube.until(lambda: said(service, [[1.0, 3.0]]) == [[3.0, 1.0]])
     deployer.rollback_model_server(service, timeout=TIMEOUT)
-    assert service.refresh().predict([[1.0, 3.0]]) == [[2.0, 1.0]]
+    service.refresh()
+    kube.until(lambda: said(service, [[1.0, 3.0]]) == [[2.0, 1.0]])
     built = service.status.details["images"]
     assert len(built) == 2
     service.delete(timeout=TIMEOUT)
@@ -126,7 +128,7 @@ def test_a_model_in_a_claim_is_mounted(
             model_name="iris",
             image=empty_image,
             model_uri=f"pvc://{name}/iris/other.py:predict",
-            patch=ENDS_AT_ONCE,
+            patch=ENDS_SOON,
             timeout=TIMEOUT,
         )
         assert service.predict([[1.0, 3.0]]) == [[5.0, 1.0]]
@@ -166,7 +168,7 @@ def stored(namespace: kube.Namespace) -> str:
 
 
 def test_a_model_is_fetched_before_a_pod_serves(deployer: BaseModelDeployer, stored: str, fetching_image: str) -> None:
-    fields: dict[str, Any] = {"model_name": "iris", "image": fetching_image, "patch": ENDS_AT_ONCE}
+    fields: dict[str, Any] = {"model_name": "iris", "image": fetching_image, "patch": ENDS_SOON}
     service = deployer.deploy_model(**fields, model_uri=stored, timeout=TIMEOUT)
     assert service.predict([1, 2]) == [-1, -2]
     with pytest.raises(DeploymentError, match=r"init container model of the pod .*missing.pkl could not be fetched"):
@@ -194,7 +196,7 @@ def test_three_servers_of_one_model_give_the_same_bytes(
         assert answers(str(container.prediction_url).removesuffix("/invocations")) == expected
     finally:
         container.delete()
-    pods = deployer.deploy_model(**fields, service_type="NodePort", patch=ENDS_AT_ONCE, timeout=TIMEOUT)
+    pods = deployer.deploy_model(**fields, service_type="NodePort", patch=ENDS_SOON, timeout=TIMEOUT)
     assert pods.status.state is ServiceState.ACTIVE
     assert answers(str(pods.prediction_url).removesuffix("/invocations")) == expected
 

@@ -234,6 +234,13 @@ def test_a_patch_cannot_undo_what_we_rely_on(patch: dict[str, Any], told: str) -
         patched(objects.make_deployment(one, "stable", replicas=1), one.config)
 
 
+def test_a_patch_cannot_take_away_what_fetches_the_model() -> None:
+    patch = {"Deployment": {"spec": {"template": {"spec": {"initContainers": None}}}}}
+    one = revision(image="server:1", model_uri="s3://models/iris", patch=patch)
+    with pytest.raises(InvalidConfigError, match="name of the container 'model'"):
+        patched(objects.make_deployment(one, "stable", replicas=1), one.config)
+
+
 def test_security_may_be_loosened_when_said() -> None:
     patch = {"Deployment": {"spec": {"template": {"spec": {"hostNetwork": True}}}}}
     one = revision(image="iris:1", patch=patch, patch_security=True)

@@ -159,6 +159,26 @@ def test_what_is_missing_or_changed_is_an_error_although_pods_are_ready() -> Non
     assert alone.state is ServiceState.ERROR
 
 
+def test_what_only_some_have_is_missed_and_looked_at_too() -> None:
+    fields = {"image": "iris:1", "ingress": {"host": "iris.example.com"}, "disruption_budget": {"min_available": 1}}
+    service = make_service(**fields)
+    ingress = with_copy(objects.make_ingress(revision(**fields)))
+    budget = with_copy(objects.make_disruption_budget(revision(**fields), "policy/v1"))
+
+    def told(stable: KubernetesObject, *optional: KubernetesObject) -> tuple[ServiceState, str]:
+        found = sort([stable], [pod(), pod()], [service_object()], optional)[ID]
+        observed = observe(service, found, lambda *_: None, URL)
+        return observed.state, observed.message
+
+    assert told(deployment(), ingress, budget) == (ServiceState.ACTIVE, "")
+    assert told(deployment(), budget) == (ServiceState.ERROR, "Its Ingress is gone.")
+    assert told(deployment(), ingress) == (ServiceState.ERROR, "Its PodDisruptionBudget is gone.")
+    assert told(deployment(2), ingress)[0] is ServiceState.ACTIVE, "the next revision alone has one"
+    budget["spec"]["minAvailable"] = 2
+    _, message = told(deployment(), ingress, budget)
+    assert message.startswith("Somebody has changed spec.minAvailable of its PodDisruptionBudget")
+
+
 # Addresses
 
 

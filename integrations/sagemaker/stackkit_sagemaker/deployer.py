@@ -71,6 +71,9 @@ class SageMakerModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, F
     def do_update(self, operation: Operation) -> None:
         self._hosting.update(operation, _sagemaker(operation.config))
 
+    def check_split(self, service: Service, config: ServiceConfig, percent: int) -> None:
+        self._hosting.check_split(service, _sagemaker(config), percent)
+
     def do_split(self, operation: Operation, percent: int) -> None:
         self._hosting.split(operation, _sagemaker(operation.config), percent)
 
@@ -101,7 +104,7 @@ class SageMakerModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, F
     def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
         if service.prediction_url is None:
             raise PredictionError(
-                f"The service {service.name!r} serves no predictions: it is {service.status.state.value}.",
+                f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
                 f"Start it: stackkit model-deployer models start {service.id[:8]}.",
             )
         return self._hosting.predict(service, data, params)

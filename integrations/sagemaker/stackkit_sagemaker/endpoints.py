@@ -17,10 +17,10 @@ from .clients import Clients
 from .config import SageMakerModelDeployerConfig, SageMakerServiceConfig
 from .logs import read_log
 from .names import ENDPOINTS, endpoint_name, revision_name, split_name, tags
-from .observations import changed_at, observe, revision_of
+from .observations import changed_at, observe, revision_of, split_on_its_way
 from .predictions import predict_later, predict_now
 from .registry import platform_of
-from .resources import Resources
+from .resources import IN_TRANSITION, Resources
 from .scaling import Scaling
 from .sources import Sources
 from .storage import prefix_of
@@ -76,7 +76,7 @@ class Endpoints:
         configs = self._clean_up(service, config, name)
         operation.checkpoint(configs=configs)
         image, archive = self._provide(operation, config)
-        operation.checkpoint(image=image, archive=archive)
+        operation.checkpoint(image=image, archive=archive, prepared=service.revision)
         operation.progress(f"creating the model {name}")
         self.resources.create_model(
             definitions.model(name, service, self._config, config, image=image, archive=archive),
@@ -116,28 +116,42 @@ class Endpoints:
             keep_count = scales and config.kind == "real-time"  # of none an asynchronous one would begin with none
             self.resources.update_endpoint(service.id, name, rollout, keep_count=keep_count)
 
-    def split(self, operation: Operation, config: SageMakerServiceConfig, percent: int) -> None:
-        """Have the endpoint go over to a configuration with both revisions' variants.
-
-        Once it has, another percent only changes their weights.
-        """
-        service = operation.service
+    def check_split(self, service: Service, config: SageMakerServiceConfig, percent: int) -> None:
         if config.kind != "real-time":
             raise NotSupportedError(
                 f"{config.kind.capitalize()} endpoints have no canary: SageMaker gives them one variant.",
                 "Update it as a whole.",
             )
+        found = self.resources.describe_endpoint(service.id)
+        if found is None or found["EndpointStatus"] not in IN_TRANSITION:
+            return
+        coming = split_on_its_way(service, found)
+        if service.canary is None or coming is None or coming["canary"] != service.canary.revision:
+            raise NotSupportedError(
+                f"SageMaker is changing the endpoint of {service.name!r}, and gives it no canary meanwhile.",
+                f"Ask again once it has: stackkit model-deployer models describe {service.id[:8]}.",
+            )
+
+    def split(self, operation: Operation, config: SageMakerServiceConfig, percent: int) -> None:
+        """Have the endpoint go over to a configuration with both revisions' variants.
+
+        Once it has, another percent only changes their weights; while it is on its way, nothing does.
+        """
+        service = operation.service
         found = self._existing(service)
+        if (coming := split_on_its_way(service, found)) is not None and coming["canary"] == service.revision:
+            return
         splits = service.status.details.get("splits", {})
-        for name in _configs_in_use(found):
-            if splits.get(name, {}).get("canary") == service.revision:
-                self._weigh(operation, found, name, percent)
-                return
+        current = found.get("EndpointConfigName", "")
+        if splits.get(current, {}).get("canary") == service.revision:
+            self._weigh(operation, found, current, percent)
+            return
         stable = revision_of(service, found.get("EndpointConfigName"))
         stable_name, canary_name = _config_name(service, stable), _config_name(service)
         name = split_name(service.id, service.revision, operation.epoch)
         in_use = {each: splits[each] for each in _configs_in_use(found) if each in splits}
-        operation.checkpoint(splits={**in_use, name: {"stable": stable, "canary": service.revision}})
+        made = {"stable": stable, "canary": service.revision, "percent": percent}
+        operation.checkpoint(splits={**in_use, name: made})
         self._keep(service, canary_name, config)
         body = definitions.split_config(
             name, self.resources.describe_config(stable_name), self.resources.describe_config(canary_name), percent
@@ -211,13 +225,14 @@ class Endpoints:
     def info(self, service: Service) -> Mapping[str, str]:
         details = service.status.details
         endpoint = details.get("endpoint") or {}
+        prepared = details if details.get("prepared", service.revision) == service.revision else {}  # not a canary's
         scaling = service.config.autoscaling if isinstance(service.config, SageMakerServiceConfig) else None
         rows = {
             "ENDPOINT": endpoint_name(service.id),
             "ENDPOINT_STATUS": endpoint.get("status"),
             "ENDPOINT_CONFIG": endpoint.get("config"),
-            "CONTAINER_IMAGE": details.get("image"),
-            "ARCHIVE": details.get("archive"),
+            "CONTAINER_IMAGE": prepared.get("image"),
+            "ARCHIVE": prepared.get("archive"),
             "INSTANCES": ", ".join(
                 f"{name}: {variant['instances']} of {variant['desired_instances']}, weight {variant['weight']}"
                 for name, variant in endpoint.get("variants", {}).items()
@@ -253,9 +268,7 @@ class Endpoints:
             raise
 
     def _weigh(self, operation: Operation, found: Mapping[str, Any], name: str, percent: int) -> None:
-        """Give the canary that shares the endpoint another share; a no-op while the endpoint is still on its way."""
-        if found.get("EndpointConfigName") != name:
-            return
+        """Give the canary that shares the endpoint another share; a no-op when it has that."""
         weights = definitions.split_weights(self.resources.describe_config(name)["ProductionVariants"], percent)
         if weights != {each["VariantName"]: each.get("DesiredWeight") for each in found["ProductionVariants"]}:
             with self._asking(operation, found, name):

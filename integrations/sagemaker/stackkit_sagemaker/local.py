@@ -102,6 +102,9 @@ class LocalHosting:
     def update(self, operation: Operation, config: SageMakerServiceConfig) -> None:
         raise _in_aws_alone("updates without a gap")
 
+    def check_split(self, service: Service, config: SageMakerServiceConfig, percent: int) -> None:
+        raise _in_aws_alone("canaries")
+
     def split(self, operation: Operation, config: SageMakerServiceConfig, percent: int) -> None:
         raise _in_aws_alone("canaries")
 

@@ -21,7 +21,8 @@ _STATES = {
 }
 """An endpoint in any other status answers requests."""
 
-_CHANGING = ("Updating", "RollingBack")
+CHANGING = ("Updating", "RollingBack")
+"""An endpoint in these statuses is on its way, or on its way back; SageMaker takes no other change meanwhile."""
 
 _SAID = {
     "Creating": "SageMaker is creating the endpoint",
@@ -46,7 +47,7 @@ def observe(service: Service, found: Mapping[str, Any], prediction_url: str) -> 
         state = ServiceState.SCALED_TO_ZERO
     return Observation(
         state,
-        f"{said}: {reason}" if reason and state is ServiceState.ERROR else said or _of_share(service, found),
+        f"{said}: {reason}" if reason and state is ServiceState.ERROR else _joined(said, _of_share(service, found)),
         prediction_url=prediction_url if serves else None,
         details={"endpoint": _summary(found, status)},
         revision=_serving_revision(service, found, status),
@@ -67,18 +68,35 @@ def revision_of(service: Service, config_name: str | None) -> int:
     return known.get(config_name or "", UNKNOWN_REVISION)
 
 
+def split_on_its_way(service: Service, found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is known of the configuration, shared by a canary, that SageMaker is changing the endpoint to."""
+    if found["EndpointStatus"] not in CHANGING:
+        return None
+    # a change of weights has no configuration of its own
+    pending = (found.get("PendingDeploymentSummary") or found).get("EndpointConfigName")
+    split: dict[str, Any] | None = service.status.details.get("splits", {}).get(pending)
+    return split
+
+
 def _canary(service: Service, found: Mapping[str, Any], status: str) -> int | None:
     """The revision that shares the endpoint with the stable one, once it answers."""
     split = service.status.details.get("splits", {}).get(found.get("EndpointConfigName"))
-    return int(split["canary"]) if split is not None and status not in _CHANGING else None
+    return int(split["canary"]) if split is not None and status not in CHANGING else None
 
 
 def _of_share(service: Service, found: Mapping[str, Any]) -> str:
     """That a canary has another share than was asked for, which SageMaker takes only once it answers; else nothing."""
     variants, wanted = found.get("ProductionVariants") or (), service.canary
+    if wanted is None or not 0 < wanted.percent < 100:
+        return ""
+    coming = split_on_its_way(service, found)
+    if coming is not None and found.get("PendingDeploymentSummary"):
+        share = coming.get("percent", wanted.percent)
+        told = f"the canary will answer {share} % of the requests, and not {wanted.percent} %"
+        return f"{told}: ask for its share again then." if share != wanted.percent else ""
     weights = [(each["VariantName"].startswith(CANARY), each.get("DesiredWeight") or 0.0) for each in variants]
     total, of_canary = sum(weight for _, weight in weights), sum(weight for is_its, weight in weights if is_its)
-    if wanted is None or not of_canary or not 0 < wanted.percent < 100:
+    if not of_canary:
         return ""
     share = 100 * of_canary / total
     if abs(share - wanted.percent) < 1:
@@ -86,11 +104,15 @@ def _of_share(service: Service, found: Mapping[str, Any]) -> str:
     return f"The canary answers {share:.0f} % of the requests, and not {wanted.percent} %: ask for its share again."
 
 
+def _joined(*texts: str) -> str:
+    return ", ".join(filter(None, texts))
+
+
 def _serving_revision(service: Service, found: Mapping[str, Any], status: str) -> int | None:
     number = revision_of(service, found.get("EndpointConfigName"))
     asked = service.status.details.get("update") or {}
     begins = asked.get("since") == changed_at(found) and "refused" not in asked
-    if number == asked.get("revision") and (status in _CHANGING or begins):
+    if number == asked.get("revision") and (status in CHANGING or begins):
         return None  # it is on its way there, and an alarm may still take it back
     return number
 

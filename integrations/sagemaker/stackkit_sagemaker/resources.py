@@ -20,8 +20,8 @@ from .names import ENDPOINTS, SERVICE_TAG, endpoint_name
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
-
-_IN_TRANSITION = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+IN_TRANSITION = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+"""In these statuses SageMaker neither deletes an endpoint nor changes it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Resources:
             try:
                 self._sagemaker.delete_endpoint(EndpointName=found["EndpointName"])
             except ClientError as error:
-                if not is_missing(error) and not (found["EndpointStatus"] in _IN_TRANSITION and is_refusal(error)):
+                if not is_missing(error) and not (found["EndpointStatus"] in IN_TRANSITION and is_refusal(error)):
                     raise
 
     # The models and endpoint configurations of the revisions

@@ -25,9 +25,12 @@ _SMALLEST_PART = 8 << 20
 _DELETED_AT_ONCE = 1000
 
 
+_ROOT = "stackkit/"
+
+
 def prefix_of(service_id: str) -> str:
-    """Under which all objects of a service lie."""
-    return f"stackkit/{service_id}/"
+    """Under which all objects of a service lie, or of a batch transform by its name."""
+    return f"{_ROOT}{service_id}/"
 
 
 def _archive_key(service_id: str, digest: str) -> str:
@@ -115,6 +118,39 @@ class Storage:
                 ExtraArgs={"ChecksumAlgorithm": "SHA256", "ExpectedBucketOwner": self._account},
                 Config=TransferConfig(multipart_chunksize=max(_SMALLEST_PART, size // _MOST_PARTS)),
             )
+
+    def write(self, owner: str, file: str, content: bytes) -> None:
+        """Put a small object into the folder of a service or a batch transform."""
+        with self._clients.calling("The object was not written"):
+            self._s3.put_object(
+                Bucket=self.bucket, Key=f"{prefix_of(owner)}{file}", Body=content, ExpectedBucketOwner=self._account
+            )
+
+    def read(self, owner: str, file: str) -> bytes | None:
+        """What ``write`` has put there; None when it is gone."""
+        with self._clients.calling("The object cannot be read"):
+            try:
+                key = f"{prefix_of(owner)}{file}"
+                found = self._s3.get_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self._account)
+                return found["Body"].read()
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+
+    def owners(self, prefix: str) -> list[str]:
+        """Who has objects in the bucket, of those whose name begins so; nobody when there is no bucket."""
+        with self._clients.calling(f"The objects in {self.bucket} cannot be listed"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=f"{_ROOT}{prefix}", Delimiter="/", ExpectedBucketOwner=self._account
+            )
+            try:
+                folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", [])]
+            except ClientError as error:
+                if is_missing(error):
+                    return []
+                raise
+        return [folder.removeprefix(_ROOT).rstrip("/") for folder in folders]
 
     def remove_models(self, service_id: str, keep: Collection[str]) -> None:
         """Remove the service's archives but for those whose URI is in ``keep``; a no-op when there is no bucket."""

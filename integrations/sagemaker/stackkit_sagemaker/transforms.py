@@ -1,18 +1,23 @@
 """Batch transforms: SageMaker runs the container over data in S3, on instances that go when it is done.
 
-Everything of a transform bears its job's name: the job, its model, and the model's bytes in S3 or ECR.
+Everything of a transform bears its job's name: the job, its model, and the model's bytes in S3 or ECR. No row names
+them; so an object in S3, made before anything else and removed after it, says what the transform is to be. By that
+object what is left behind by whoever was killed is listed, goes on when it is asked for again, and can be removed.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from botocore.exceptions import ClientError
 from pydantic import Field, model_validator
 
-from stackkit.errors import NotSupportedError
+from stackkit.errors import NotSupportedError, StackkitError
 from stackkit.model_deployers import ModelSource, Progress, Transform, TransformConfig, TransformState
 
 from . import definitions, preflight
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 _MODEL = "STACKKIT_TRANSFORM_MODEL"
+_NOTE = "transform.json"
 _MOST_QUESTIONS = 16
 _MOST_MEGABYTES = 100  # of all requests that are on their way to an instance
 _STATES = {
@@ -89,16 +95,54 @@ class Transforms:
         self._resources = resources
 
     def run(self, name: str, config: SageMakerTransformConfig, source: ModelSource, progress: Progress) -> None:
-        """Have the job ``name`` run; a no-op when there is one. What was made of it before is used."""
+        """Have the job ``name`` run; a no-op when there is one. What was made of it before is used.
+
+        What fails is undone; where even that does not succeed, it is listed as pending.
+        """
         if self._describe(name) is not None:
             return
         preflight.check_instance_types(self._clients, [config.instance_type], shape="TransformInstanceType")
+        self._sources.storage.ensure_bucket()
+        self._sources.storage.write(name, _NOTE, note(config))
+        try:
+            self._create(name, config, source, progress)
+        except BaseException:
+            with suppress(StackkitError):  # the first error is the one to be raised
+                if self._describe(name) is None:
+                    self._remove(name)
+            raise
+
+    def find(self, prefix: str) -> Sequence[Transform]:
+        """Our transforms whose name begins with ``prefix``, newest first; pending is what has no job yet."""
+        with self._clients.calling("The transforms cannot be listed"):
+            pages = self._sagemaker.get_paginator("list_transform_jobs").paginate(
+                NameContains=prefix, SortBy="CreationTime", SortOrder="Descending"
+            )
+            listed = [each["TransformJobName"] for page in pages for each in page["TransformJobSummaries"]]
+        noted = self._sources.storage.owners(prefix)
+        names = dict.fromkeys([*(name for name in listed if name.startswith(prefix)), *noted])
+        with ThreadPoolExecutor(min(_MOST_QUESTIONS, len(names) or 1)) as pool:
+            found = [each for each in pool.map(lambda name: self._find(name, name in noted), names) if each is not None]
+        return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def end(self, name: str) -> None:
+        """Stop the job if it runs, and remove what was made for it but for its answers; a no-op on what is gone."""
+        found = self._describe(name)
+        if found is not None and found["TransformJobStatus"] == "InProgress":
+            with self._clients.calling("The transform was not stopped"):
+                try:
+                    self._sagemaker.stop_transform_job(TransformJobName=name)
+                except ClientError as error:
+                    if not is_refusal(error):  # it has ended meanwhile
+                        raise
+        self._remove(name)
+
+    def _create(self, name: str, config: SageMakerTransformConfig, source: ModelSource, progress: Progress) -> None:
         marked = tags(name, self._config.tags, config.tags)
         image, archive = config.image, None
         if image is None:
             image = self._sources.build(name, source, platform_of([config.instance_type]), progress)
         else:
-            self._sources.storage.ensure_bucket()
             archive = self._sources.upload(name, source, progress)
         progress(f"creating the transform {name}")
         self._resources.create_model(
@@ -114,33 +158,21 @@ class Transforms:
                 if self._describe(name) is None:  # somebody else was no quicker
                     raise
 
-    def find(self, prefix: str) -> Sequence[Transform]:
-        """Our jobs whose name begins with ``prefix``, newest first."""
-        with self._clients.calling("The transforms cannot be listed"):
-            pages = self._sagemaker.get_paginator("list_transform_jobs").paginate(
-                NameContains=prefix, SortBy="CreationTime", SortOrder="Descending"
-            )
-            names = [each["TransformJobName"] for page in pages for each in page["TransformJobSummaries"]]
-        ours = [name for name in names if name.startswith(prefix)]
-        with ThreadPoolExecutor(min(_MOST_QUESTIONS, len(ours) or 1)) as pool:
-            return [_transform(found) for found in pool.map(self._describe, ours) if found is not None]
-
-    def end(self, name: str) -> None:
-        """Stop the job if it runs, and remove what was made for it but for its answers; a no-op on what is gone."""
+    def _find(self, name: str, has_parts: bool) -> Transform | None:
         found = self._describe(name)
-        if found is not None and found["TransformJobStatus"] == "InProgress":
-            with self._clients.calling("The transform was not stopped"):
-                try:
-                    self._sagemaker.stop_transform_job(TransformJobName=name)
-                except ClientError as error:
-                    if not is_refusal(error):  # it has ended meanwhile
-                        raise
-        container = self._resources.container_of(name)
-        # the model goes last: it tells whether there was an image
-        self._sources.storage.remove_all(name)
-        if container and "ModelDataUrl" not in container:
-            self._sources.remove_images(name)
+        if found is not None:
+            return _transform(found, has_parts)
+        noted = self._sources.storage.read(name, _NOTE)
+        return None if noted is None else _pending(name, json.loads(noted))
+
+    def _remove(self, name: str) -> None:
+        """Remove what was made for a transform but for its answers, and last of all what tells of it."""
+        noted = self._sources.storage.read(name, _NOTE)
         self._resources.remove_model(name, name)
+        if noted is not None and json.loads(noted)["is_built"]:  # who gives images needs no rights in ECR
+            self._sources.remove_images(name)
+        self._sources.remove_archives(name, ())
+        self._sources.storage.remove_all(name)
 
     @property
     def _sagemaker(self) -> SageMakerClient:
@@ -170,6 +202,12 @@ class NoTransforms:
 
     def end(self, name: str) -> None:
         """Nothing: there is none."""
+
+
+def note(config: SageMakerTransformConfig) -> bytes:
+    """What is kept of a transform as long as anything of it is there. It holds no secret."""
+    uris = {name: config[name] for name in ("model_uri", "input_uri", "output_uri")}
+    return json.dumps({**uris, "is_built": config.image is None, "created": datetime.now(UTC).isoformat()}).encode()
 
 
 def job(name: str, config: SageMakerTransformConfig, marked: list[dict[str, str]]) -> dict[str, Any]:
@@ -207,16 +245,31 @@ def job(name: str, config: SageMakerTransformConfig, marked: list[dict[str, str]
     return {**body, "DataProcessing": processing} if processing else body
 
 
-def _transform(found: Mapping[str, Any]) -> Transform:
-    resources = found["TransformResources"]
+def _pending(name: str, noted: Mapping[str, str]) -> Transform:
     return Transform(
-        name=found["TransformJobName"],
-        state=_STATES[found["TransformJobStatus"]],
+        name=name,
+        state=TransformState.PENDING,
+        model_uri=noted["model_uri"],
+        input_uri=noted["input_uri"],
+        output_uri=noted["output_uri"],
+        created=datetime.fromisoformat(noted["created"]),
+        message="What it needs is being made, or that was interrupted.",
+    )
+
+
+def _transform(found: Mapping[str, Any], has_parts: bool) -> Transform:
+    resources, name = found["TransformResources"], found["TransformJobName"]
+    state = _STATES[found["TransformJobStatus"]]
+    failure = " ".join(str(found.get("FailureReason") or "").split())
+    left = f"What was made for it goes with: stackkit model-deployer models transforms stop {name}."
+    return Transform(
+        name=name,
+        state=state,
         model_uri=found.get("Environment", {}).get(_MODEL, ""),
         input_uri=found["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
         output_uri=found["TransformOutput"]["S3OutputPath"],
         created=found["CreationTime"],
         ended=found.get("TransformEndTime"),
-        message=" ".join(str(found.get("FailureReason") or "").split()),
+        message=failure or (left if has_parts and found.get("TransformEndTime") else ""),
         details={"instances": f"{resources['InstanceCount']} {resources['InstanceType']}"},
     )

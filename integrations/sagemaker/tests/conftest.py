@@ -1,11 +1,13 @@
-"""AWS on this machine, a client on an empty database, a deployer, and models."""
+"""AWS on this machine, a client on an empty database, a deployer, and models; and what the deployer calls."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -14,6 +16,7 @@ import boto3
 import pytest
 from botocore.loaders import Loader, create_loader
 from stackkit_sagemaker import registry
+from stackkit_sagemaker.clients import Clients
 
 from stackkit import Client
 from stackkit.environments.images import BuiltImage
@@ -166,6 +169,69 @@ def deploy(deployer: BaseModelDeployer, models: dict[str, str]) -> Callable[...,
         return deployer.deploy_model(**values)
 
     return deploy
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "sagemaker.md"
+
+S3_ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "HeadObject": "s3:GetObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
+}
+"""What an operation of S3 needs, where that is called otherwise: docs.aws.amazon.com/service-authorization."""
+
+SERVICES = {"monitoring": "cloudwatch"}
+"""What a service is called in policies that signs its requests by another name."""
+
+WITHOUT_PERMISSION = {"sts:GetCallerIdentity"}
+"""What everybody may do."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that the deployer made: the action in a policy that allows it, and with what parameters."""
+
+    action: str
+    params: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def policy() -> list[dict[str, Any]]:
+    """The statements of the policy in the documentation."""
+    (policy,) = re.findall(r"```json\n(\{\n  \"Version\".*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    statements: list[dict[str, Any]] = json.loads(policy)["Statement"]
+    return statements
+
+
+@pytest.fixture(autouse=True)
+def calls(monkeypatch: pytest.MonkeyPatch, policy: list[dict[str, Any]]) -> Iterator[list[Call]]:
+    """The calls that deployers make; each must be allowed by the policy in the documentation, in every test."""
+    calls: list[Call] = []
+    make = Clients._client
+
+    def note(params: dict[str, Any], model: Any, **given: Any) -> None:
+        service = SERVICES.get(model.service_model.signing_name, model.service_model.signing_name)
+        action = S3_ACTIONS.get(model.name, f"s3:{model.name}") if service == "s3" else f"{service}:{model.name}"
+        if action not in WITHOUT_PERMISSION:
+            calls.append(Call(action, dict(params)))
+
+    def listened_to(clients: Clients, service: str) -> Any:
+        is_new = service not in clients._made
+        found = make(clients, service)
+        if is_new:
+            found.meta.events.register("before-parameter-build", note)
+        return found
+
+    monkeypatch.setattr(Clients, "_client", listened_to)
+    yield calls
+    allowed = {action for statement in policy for action in statement["Action"]}
+    assert {call.action for call in calls} <= allowed
 
 
 class Engine:

@@ -10,7 +10,7 @@ It prints its URL and ends when its standard input does. What it has beyond moto
   and the endpoint goes back to what it served;
 - all instance types that botocore knows;
 - a role whose name has "untrusted" in it cannot be assumed;
-- UpdateEndpointWeightsAndCapacities takes a weight alone, or a count alone, and changes the endpoint at once;
+- UpdateEndpointWeightsAndCapacities takes a weight alone, or a count alone, and takes time as an update does;
 - a variant whose scaling is registered can be neither removed nor changed in its type; one that is registered no more
   takes its policies with it, and what is not registered is refused as what AWS calls it. The variants of an endpoint
   that is deleted are registered no more;
@@ -201,13 +201,21 @@ def weigh(backend: Any, endpoint_name: str, desired_weights_and_capacities: list
     if endpoint.endpoint_status != "InService":
         raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
     variants = {each["VariantName"]: each for each in endpoint.production_variants}
-    for wanted in desired_weights_and_capacities:
-        variant = variants[wanted["VariantName"]]
-        if "DesiredWeight" in wanted:
-            variant["CurrentWeight"] = variant["DesiredWeight"] = wanted["DesiredWeight"]
-        if "DesiredInstanceCount" in wanted:
-            variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"] = wanted["DesiredInstanceCount"]
-    touch(endpoint)
+    changed = [
+        (variants[wanted["VariantName"]], what, wanted[f"Desired{what}"])
+        for wanted in desired_weights_and_capacities
+        for what in ("Weight", "InstanceCount")
+        if f"Desired{what}" in wanted
+    ]
+    for variant, what, value in changed:
+        variant[f"Desired{what}"] = value
+
+    def finish() -> None:
+        endpoint.endpoint_status = "InService"
+        for variant, what, value in changed:
+            variant[f"Current{what}"] = value
+
+    begin(endpoint, "Updating", finish)
     return str(endpoint.arn)
 
 

@@ -82,9 +82,16 @@ def operate(home: str, verb: str, name: str, fields: dict[str, Any], at: int) ->
         if verb == "deploy":
             deployer.deploy_model(model_name=name, replace=True, timeout=60, **fields)
         elif verb == "canary":
-            deployer.update_model_server(name, canary=20, timeout=60, **fields)
+            percent = fields.pop("percent")
+            deployer.update_model_server(name, canary=percent, timeout=60, **fields)
         elif verb == "list":
             list(deployer.find_model_server())
+        elif verb == "transform":
+            where = {"input_uri": f"s3://data/{name}", "output_uri": "s3://data/answers"}
+            deployer.transforms.run(timeout=60, **where, **fields)
+        elif verb == "end":
+            for job in deployer.transforms.list():
+                deployer.transforms.stop(job.name, timeout=60)
         else:
             getattr(deployer, f"{verb}_model_server")(name, timeout=60)
     except StackkitError:

@@ -10,6 +10,7 @@ import pytest
 from botocore.validate import ParamValidator
 from stackkit_sagemaker import definitions
 
+from stackkit import Client
 from stackkit.errors import DeploymentError, NotSupportedError
 from stackkit.model_deployers import BaseModelDeployer, Canary, Service
 
@@ -59,6 +60,7 @@ def test_it_answers_its_share(aws: Any, canary: Service) -> None:
     assert weights(aws, canary) == {"AllTraffic": 90.0, "Canary-AllTraffic": 10.0}
     assert revisions(aws, canary) == {"AllTraffic": "1", "Canary-AllTraffic": "2"}
     assert canary.refresh().status.message == ""
+    assert "CONTAINER_IMAGE" not in canary.deployer.do_info(canary), "what was made last is the canary's"
 
 
 def test_another_share_makes_no_other_instances(
@@ -119,6 +121,7 @@ def test_what_serves_goes_on_scaling_beside_it(
         found = sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
         return {each["VariantName"]: each["DesiredInstanceCount"] for each in found}
 
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 0})
     deployer.update_model_server(service, model_uri=models["two"], canary=10, timeout=30)
     (scaling,) = aws.names()["scaling"]
     assert scaling.endswith("/AllTraffic")
@@ -128,8 +131,69 @@ def test_what_serves_goes_on_scaling_beside_it(
     assert counts() == {"AllTraffic": 3}
 
 
-def test_a_serverless_endpoint_has_none(aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer) -> None:
-    service = deploy(serverless={})
-    with pytest.raises(NotSupportedError, match="Serverless endpoints have no canary"):
+def on_its_way(aws: Any, service: Service, deployer: BaseModelDeployer, models: dict[str, str]) -> None:
+    """Have SageMaker bring up a canary with a tenth of the requests, which nobody waits for."""
+    aws.behave(ticks=10**6)
+    deployer.update_model_server(service, model_uri=models["two"], canary=10, timeout=0)
+
+
+def test_another_share_of_one_on_its_way_is_its_share_once_it_answers(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, models: dict[str, str]
+) -> None:
+    service = deploy()
+    on_its_way(aws, service, deployer, models)
+    aws.behave(ticks=2)
+    seen = deployer.update_model_server(service, canary=50, timeout=30)
+    assert seen.canary == Canary(2, 50)
+    assert weights(aws, seen) == {"AllTraffic": 50.0, "Canary-AllTraffic": 50.0}
+    assert seen.refresh().status.message == ""
+
+
+def test_another_share_that_nobody_waits_for_is_told_until_it_is_asked_for_again(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, models: dict[str, str]
+) -> None:
+    service = deploy()
+    on_its_way(aws, service, deployer, models)
+    deployer.update_model_server(service, canary=50, timeout=0)
+    assert "will answer 10 % of the requests, and not 50 %: ask for its share again" in (
+        deployer.get_model_server(service).status.message
+    )
+    aws.behave(ticks=0)
+    told = deployer.get_model_server(service).refresh().status.message
+    assert told == "The canary answers 10 % of the requests, and not 50 %: ask for its share again."
+    deployer.update_model_server(service, canary=50, timeout=30)
+    assert weights(aws, service) == {"AllTraffic": 50.0, "Canary-AllTraffic": 50.0}
+    assert service.refresh().status.message == ""
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "another share"])
+def test_one_is_refused_while_the_endpoint_is_on_its_way_elsewhere(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, models: dict[str, str], is_there: bool
+) -> None:
+    service = deploy()
+    share: dict[str, Any] = {} if is_there else {"model_uri": models["two"]}
+    if is_there:
+        deployer.update_model_server(service, model_uri=models["two"], canary=10, timeout=30)
+    found = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")
+    first = sorted(aws.names()["configs"])[-2 if is_there else -1]
+    aws.behave(ticks=10**6)
+    aws.client("sagemaker").update_endpoint(EndpointName=found["EndpointName"], EndpointConfigName=first)
+    before = aws.names()
+    with pytest.raises(NotSupportedError, match="SageMaker is changing the endpoint of 'iris'") as raised:
+        deployer.update_model_server(service, **share, canary=50, timeout=30)
+    assert f"models describe {service.id[:8]}" in str(raised.value.hint)
+    assert aws.names() == before
+    seen = deployer.get_model_server(service, refresh=False)
+    assert seen.canary == (Canary(2, 10) if is_there else None), "what is refused changes nothing"
+
+
+@pytest.mark.parametrize("kind", ["serverless", "asynchronous"])
+def test_one_that_the_kind_of_endpoint_cannot_have_is_refused_before_anything_is_made(
+    aws: Any, client: Client, deploy: Callable[..., Service], deployer: BaseModelDeployer, kind: str
+) -> None:
+    service = deploy(**{kind: {}})
+    before = aws.names(), client.servers.history(service.id)
+    with pytest.raises(NotSupportedError, match=f"{kind.capitalize()} endpoints have no canary"):
         deployer.update_model_server(service, image=f"{IMAGE}:2", canary=10, timeout=30)
+    assert (aws.names(), client.servers.history(service.id)) == before
     assert deployer.get_model_server(service).revision == 1

@@ -1,4 +1,5 @@
-"""Operations killed at random points: nothing is in the account that no row names, and each can be asked for again.
+"""Operations killed at random points: nothing is in the account that no row and no batch transform names, and each
+can be asked for again.
 
 STACKKIT_TEST_KILLS sets how many are killed, a few by default, and STACKKIT_TEST_SEED repeats a run by the seed that
 it printed.
@@ -19,13 +20,14 @@ from typing import Any
 import pytest
 
 from stackkit import Client
-from stackkit.model_deployers import BaseModelDeployer, ServiceState
+from stackkit.model_deployers import BaseModelDeployer, ServiceState, TransformState
 
 KILLS = int(os.environ.get("STACKKIT_TEST_KILLS", "30"))
 SEED = int(os.environ.get("STACKKIT_TEST_SEED", str(random.randrange(10**6))))
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+JOB = re.compile(r"stackkit-transform-[0-9a-f]{16}-\d+")
 MOST_POINTS = 90  # a deploy that replaces has about as many
-VERBS = [*["deploy"] * 4, *["canary"] * 2, "promote", "abort", "start", "stop", "delete", "list"]
+VERBS = [*["deploy"] * 4, *["canary"] * 2, "promote", "abort", "rollback", "start", "stop", "delete", "list"]
 SCALING = {"minimum": 1, "maximum": 2, "target": 10}
 
 Operate = Callable[..., str]
@@ -78,8 +80,12 @@ def test_killed_at_random(
             "image": chance.choice([None, "serving:1", "serving:2", "serving:broken"]),
             "autoscaling": chance.choice([None, SCALING]),
             "instance_type": chance.choice(["ml.m5.large", "ml.c5.large"]),
+            **chance.choice([{}, {}, {"asynchronous": {}}]),
         }
-        asked = {"home": home, "verb": chance.choice(VERBS), "name": chance.choice(["red", "blue"]), "fields": fields}
+        verb = chance.choice(VERBS)
+        if verb == "canary":
+            fields = chance.choice([fields, {}]) | {"percent": chance.choice([10, 50])}
+        asked = {"home": home, "verb": verb, "name": chance.choice(["red", "blue"]), "fields": fields}
         told = operate(**asked, at=chance.randint(1, MOST_POINTS))
         assert told in ("killed", "ended 0"), (told, asked)
         kills += told == "killed"
@@ -89,4 +95,43 @@ def test_killed_at_random(
             truth(aws, deployer)
     for service in list(deployer.find_model_server(refresh=False)):
         service.delete(timeout=60)
+    assert aws.names() == {}
+
+
+def transforms_truth(aws: Any, deployer: BaseModelDeployer) -> None:
+    """Compare the batch transforms that are listed with what is in the account."""
+    listed = {job.name for job in deployer.transforms.list()}
+    for kind, names in aws.names().items():
+        for name in names:
+            found = JOB.search(name)
+            assert found is not None and found[0] in listed, f"no batch transform names {name} among the {kind}"
+
+
+@pytest.mark.faults
+def test_batch_transforms_killed_at_random(
+    aws: Any, client: Client, deployer: BaseModelDeployer, models: dict[str, str], operate: Operate
+) -> None:
+    print(f"seed {SEED}, {KILLS} kills")
+    chance = random.Random(SEED)
+    home = str(client.settings.home)
+    kills = 0
+    while kills < KILLS:
+        fields = {
+            "model_uri": models[chance.choice(["one", "two"])],
+            "image": chance.choice([None, "serving:1", "serving:broken"]),
+            "again": chance.choice([True, False]),
+        }
+        verb = chance.choice(["transform", "transform", "transform", "end"])
+        asked = {"home": home, "verb": verb, "name": chance.choice(["red", "blue"]), "fields": fields}
+        told = operate(**asked, at=chance.randint(1, MOST_POINTS))
+        assert told in ("killed", "ended 0"), (told, asked)
+        kills += told == "killed"
+        transforms_truth(aws, deployer)
+        if told == "killed" and verb == "transform" and chance.random() < 0.5:  # asked for again, it is finished
+            assert operate(**asked, at=0) == "ended 0"
+            transforms_truth(aws, deployer)
+            newest = deployer.transforms.list()[0]
+            assert not newest.is_under_way and newest.state is not TransformState.PENDING
+    for job in deployer.transforms.list():
+        deployer.transforms.stop(job.name, timeout=60)
     assert aws.names() == {}

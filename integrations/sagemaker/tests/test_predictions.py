@@ -51,7 +51,7 @@ def test_the_model_servers_own_words_are_told(deploy: Callable[..., Service]) ->
 def test_what_does_not_run_is_not_asked(deploy: Callable[..., Service], aws: Any) -> None:
     service = deploy()
     service.stop()
-    with pytest.raises(PredictionError, match="it is inactive"):
+    with pytest.raises(PredictionError, match="its state is inactive"):
         service.predict([1])
     service.start()
     aws.client("sagemaker").delete_endpoint(EndpointName=f"stackkit-{service.id}")

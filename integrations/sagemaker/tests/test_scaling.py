@@ -34,6 +34,9 @@ def count(aws: Any, service: Service, instances: int) -> None:
         EndpointName=f"stackkit-{service.id}",
         DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": instances}],
     )
+    aws.client("sagemaker").get_waiter("endpoint_in_service").wait(
+        EndpointName=f"stackkit-{service.id}", WaiterConfig={"Delay": 0}
+    )
 
 
 def accepted(body: dict[str, Any]) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def test_while_it_runs_its_model_is_there(aws: Any, run: Run, deployer: BaseMode
     assert begun.state is TransformState.RUNNING
     names = aws.names()
     assert names["models"] == [begun.name]
-    (key,) = names["objects"]
-    assert key.startswith(f"stackkit/{begun.name}/models/")
+    archive, note = names["objects"]
+    assert archive.startswith(f"stackkit/{begun.name}/models/")
+    assert note == f"stackkit/{begun.name}/transform.json"
     model = aws.client("sagemaker").describe_model(ModelName=begun.name)
     assert model["PrimaryContainer"]["Environment"]["STACKKIT_SERVING_MODEL"] == "/opt/ml/model/one.py:predict"
     assert [each.name for each in deployer.transforms.list()] == [begun.name]
@@ -124,16 +125,57 @@ def test_without_an_image_one_is_built_and_goes(aws: Any, engine: Any, run: Run)
     assert len(engine.built) == 1
 
 
+@pytest.mark.parametrize("image", [f"{IMAGE}:1", None], ids=["given", "built"])
 @pytest.mark.parametrize("call", ["CreateModel", "CreateTransformJob"])
-def test_one_that_was_cut_off_is_finished_by_the_next(
-    aws: Any, run: Run, deployer: BaseModelDeployer, call: str
+def test_one_that_is_refused_leaves_nothing(
+    aws: Any, engine: Any, run: Run, deployer: BaseModelDeployer, call: str, image: str | None
 ) -> None:
-    aws.behave(faults={call: {"code": "ValidationException", "message": "not today", "times": 1}})
+    aws.behave(faults={call: {"code": "ResourceLimitExceeded", "message": "not today", "times": 1}})
     with pytest.raises(DeploymentError, match="not today"):
-        run()
-    assert run().state is TransformState.COMPLETED
+        run(image=image)
+    assert aws.names() == {}
+    assert not deployer.transforms.list()
+    assert run(image=image).state is TransformState.COMPLETED
     assert len(deployer.transforms.list()) == 1
     assert aws.names() == {}
+
+
+@pytest.fixture
+def cut_off(aws: Any, run: Run, deployer: BaseModelDeployer) -> Transform:
+    """One that is refused, and that cannot be undone either."""
+    refusal = {"code": "ValidationException", "message": "not today"}
+    aws.behave(faults={"CreateTransformJob": {**refusal, "times": 1}, "DeleteModel": {**refusal, "times": 1}})
+    with pytest.raises(DeploymentError, match="The transform was not created: not today"):
+        run()
+    (left,) = deployer.transforms.list()
+    return left
+
+
+def test_what_is_left_of_one_is_pending_and_goes_on(
+    aws: Any, run: Run, deployer: BaseModelDeployer, cut_off: Transform, models: dict[str, str]
+) -> None:
+    assert (cut_off.state, cut_off.model_uri, cut_off.ended) == (TransformState.PENDING, models["one"], None)
+    assert [cut_off.input_uri, cut_off.output_uri] == list(WHERE.values())
+    assert aws.names()["models"] == [cut_off.name]
+    with pytest.raises(DeploymentError, match="has not begun"):
+        deployer.transforms.wait(cut_off.name)
+    assert (run().name, aws.names()) == (cut_off.name, {})
+
+
+def test_what_is_left_of_one_is_removed(aws: Any, deployer: BaseModelDeployer, cut_off: Transform) -> None:
+    assert deployer.transforms.stop(cut_off.name).state is TransformState.STOPPED
+    assert aws.names() == {}
+    assert not deployer.transforms.list()
+
+
+def test_what_is_left_of_one_that_nobody_waited_for_is_told(aws: Any, run: Run, deployer: BaseModelDeployer) -> None:
+    aws.behave(ticks=3)
+    begun = run(wait=False)
+    assert begun.message == ""
+    aws.behave(ticks=0)
+    assert f"models transforms stop {begun.name}" in deployer.transforms.get(begun.name).message
+    done = deployer.transforms.wait(begun.name)
+    assert (done.state, done.message, aws.names()) == (TransformState.COMPLETED, "", {})
 
 
 @pytest.mark.parametrize(

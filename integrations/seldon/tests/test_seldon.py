@@ -124,8 +124,9 @@ def test_without_a_base_url_it_has_its_address_in_the_cluster_and_is_asked_all_t
 
 
 def test_secrets_are_in_a_secret_of_the_revision_and_nowhere_else(
-    deployer: SeldonModelDeployer, images: dict[str, str]
+    deployer: SeldonModelDeployer, seldon: StandInSeldon, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(seldon, "grace_seconds", 2)  # what is deleted has left
     service = deploy(deployer, image=images["one"], secrets={"SAYS": "hidden"})
     assert service.predict([[1.0]]) == ["hidden"]
     manifest = deployer.manifest(service)
@@ -133,8 +134,8 @@ def test_secrets_are_in_a_secret_of_the_revision_and_nowhere_else(
     assert f"needs the Secret stackkit-{service.id}-r1" in manifest
     assert yaml.safe_load(manifest)["kind"] == KIND
     service.delete(timeout=TIMEOUT)
-    assert not deployer._cluster.find("v1", "Secret", {})
-    assert not deployer._cluster.find(API, KIND, {})
+    for kind in ((API, KIND), ("v1", "Secret"), ("v1", "Pod")):
+        assert not deployer._cluster.find(*kind, {})
 
 
 def test_a_server_whose_row_was_lost_is_adopted(deployer: SeldonModelDeployer, images: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from docker import DockerClient
 from docker.errors import ImageNotFound
 from stackkit_seldon.deployer import SeldonModelDeployer
+from stand_in_seldon import StandInSeldon
 
 from stackkit.store import database as database_room
 from stackkit.store import default_database
@@ -28,8 +29,10 @@ def default(monkeypatch: pytest.MonkeyPatch, deployer: SeldonModelDeployer) -> I
 
 
 def test_the_example_trains_deploys_and_predicts(
-    deployer: SeldonModelDeployer, model_image: str, engine: DockerClient, capsys: pytest.CaptureFixture[str]
-) -> None:
+    deployer: SeldonModelDeployer, seldon: StandInSeldon, model_image: str, engine: DockerClient,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(seldon, "grace_seconds", 2)  # an image is removed when its pods have left
     example = runpy.run_path(str(EXAMPLE))
     example["main"]()
     assert "The prices are [[370.0], [440.0]]" in capsys.readouterr().out

@@ -43,7 +43,14 @@ def described(schema: Any) -> str:
     return ", ".join(str(field).removeprefix("'").replace("': ", ": ", 1) for field in schema.inputs)
 
 
-def _csv_dtypes(schema: Any) -> dict[str, Any] | None:
-    if schema is None or not schema.has_input_names():
+def _csv_dtypes(schema: Any) -> dict[str | int, Any] | None:
+    """By name, or by place in a schema without names, which pandas takes as well. Raises BadRequestError for a schema
+    with columns that CSV has no form for.
+    """
+    from mlflow.types.schema import DataType
+
+    if schema is None or schema.is_tensor_spec():
         return None
+    if not all(isinstance(kind, DataType) for kind in schema.input_types()):
+        raise BadRequestError(f"Not all of the model's columns can be sent as CSV: {described(schema)}.")
     return dict(zip(schema.input_names(), schema.pandas_types(), strict=True))

@@ -41,9 +41,7 @@ class MlflowModel:
         if data.shape is Shape.WHOLE:
             value, params = self._split(data.value)
         elif self._has_type_hints:
-            if data.shape is not Shape.INPUTS:
-                raise InvalidInputError("This model takes its input under inputs alone.")
-            value = data.value
+            value = self._unparsed(data)
         elif self._exact is not None:
             return inputs.prepare(data, params, self._exact)
         else:
@@ -82,6 +80,14 @@ class MlflowModel:
         names = {param.name for param in self._params_schema.params} if self._params_schema else set()
         data = {key: value for key, value in content.items() if key not in names}
         return data, {key: value for key, value in content.items() if key in names}
+
+    def _unparsed(self, data: Payload) -> Any:
+        """What a model with type hints is given, which checks it itself: the JSON as it came, or a file's frame."""
+        if data.is_file:
+            return cast_as_mlflow(data, self._schema)
+        if data.shape is not Shape.INPUTS:
+            raise InvalidInputError("This model takes its input under inputs alone.")
+        return data.value
 
     def _check_params(self, params: Any) -> None:
         from mlflow.exceptions import MlflowException

@@ -9,6 +9,7 @@ import tarfile
 from docker import DockerClient
 from docker.errors import ImageNotFound
 from docker_parts import LABEL_TEST
+from kube import alone
 from real_parts import BASE_IMAGE
 
 SERVER = """
@@ -62,11 +63,12 @@ def protocol_images(engine: DockerClient) -> dict[str, str]:
     """Three images, kept for the next run: two that answer each row with their own name, and one that ends at once."""
     version = hashlib.sha256((SERVER + DOCKERFILE).encode()).hexdigest()[:12]
     names = {name: f"stackkit-test-protocols:{name}-{version}" for name in ("one", "two", "broken")}
-    for name, tag in names.items():
-        try:
-            engine.images.get(tag)
-        except ImageNotFound:
-            _build(engine, tag, f"{DOCKERFILE}ENV ANSWER={name}\n")
+    with alone("images"):
+        for name, tag in names.items():
+            try:
+                engine.images.get(tag)
+            except ImageNotFound:
+                _build(engine, tag, f"{DOCKERFILE}ENV ANSWER={name}\n")
     return names
 
 

@@ -24,7 +24,7 @@ from stackkit_kubernetes.cluster import KubernetesObject
 
 from stackkit.errors import StackkitError
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.25
 _ANSWER_SECONDS = 5.0
 _CONNECT_SECONDS = 30.0
 _TEMPLATE = "stand-in/template"
@@ -95,6 +95,8 @@ class StandIn:
 
     def __init__(self, place: kube.Namespace) -> None:
         self.place = place
+        self.grace_seconds = 0
+        """How long pods may take to leave; with 0 the cluster forgets them when they are deleted."""
         self.gateway = Gateway()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"stand-in for {self.KIND}", daemon=True)

@@ -122,7 +122,7 @@ class StandInKServe(StandIn):
             "component": component,
         }
         pod = {key: spec[key] for key in fields if key in spec}
-        pod |= {"containers": [first, *spec["containers"][1:]], "terminationGracePeriodSeconds": 2}
+        pod |= {"containers": [first, *spec["containers"][1:]], "terminationGracePeriodSeconds": self.grace_seconds}
         return {"metadata": {"labels": labels}, "spec": pod}
 
     # reconcilers/raw: one Deployment, which rolls over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ _PATIENCE_SECONDS = 60.0
 """For how long an API server that has answered before is asked again: as long as one takes to start anew."""
 
 _POOL_SIZE = 32
+_POOL = re.compile(r"^\w+Pool\(.*?\): ")
 
 
 class Connection:
@@ -211,8 +213,10 @@ def unreachable(host: str, error: BaseException) -> StackkitError:
 
 def _words(error: BaseException) -> str:
     """The innermost reason, without the objects that urllib3 names beside it."""
-    inner = getattr(error, "reason", None)
-    if isinstance(inner, BaseException):
+    arguments = (getattr(error, "reason", None), *error.args)
+    inner = next((each for each in arguments if isinstance(each, BaseException)), None)
+    if inner is not None:
         return _words(inner)
-    text = str(error).rpartition(">: ")[2] or type(error).__name__
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error).rpartition(">: ")[2]
+    text = _POOL.sub("", text) or type(error).__name__
     return " ".join(text.split()).rstrip(".") + "."

@@ -19,7 +19,18 @@ _LOG_LINES = 3
 _GIVEN_UP_AFTER = 2
 """How often a container may have been started again until its ending is taken for its nature."""
 
-_NO_SUCH_IMAGE = ("not found", "manifest unknown", "denied", "unauthorized", "no such image", "no such host")
+_NEVER_PULLED = (
+    "not found",
+    "manifest unknown",
+    "no such image",
+    "no such host",
+    "denied",
+    "unauthorized",
+    "no basic auth credentials",
+    "server gave http response to https client",
+)
+"""In lower case, what an engine says of an image that it will not get by trying again."""
+
 _CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _CANNOT_START = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
 _MAY_PASS = ("timed out waiting for the condition",)  # a busy node has not read the Secret yet, and tries again
@@ -149,7 +160,7 @@ def _unpulled(image: str, reason: str, said: str, events: Sequence[KubernetesObj
     failed = [each["message"] for each in events if each["reason"] == "Failed" and "pull image" in each["message"]]
     words = failed[-1] if failed else said or reason
     is_final = reason in ("InvalidImageName", "ErrImageNeverPull") or any(
-        text in words.lower() for text in _NO_SUCH_IMAGE
+        text in words.lower() for text in _NEVER_PULLED
     )
     return Trouble(f"The image {image} cannot be pulled ({reason}): {words}", is_final)
 

@@ -29,8 +29,10 @@ _ACTS = ("apply", "merge", "delete")
 class Operations:
     """What is done to the one service, which is called ``name``."""
 
-    def __init__(self, deployer: BaseModelDeployer, name: str, one: str, two: str) -> None:
-        self._deployer, self._name, self._one, self._two = deployer, name, one, two
+    def __init__(
+        self, deployer: BaseModelDeployer, name: str, one: str, two: str, patch: dict[str, Any] = ENDS_AT_ONCE
+    ) -> None:
+        self._deployer, self._name, self._one, self._two, self._patch = deployer, name, one, two, patch
 
     def deploy(self) -> None:
         self._deployer.deploy_model(
@@ -38,7 +40,7 @@ class Operations:
             image=self._one,
             service_type="NodePort",
             secrets={"TOKEN": "hunter2"},
-            patch=ENDS_AT_ONCE,
+            patch=self._patch,
             timeout=TIMEOUT,
         )
 

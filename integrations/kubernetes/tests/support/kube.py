@@ -146,8 +146,13 @@ def create(place: Namespace, manifest: KubernetesObject) -> KubernetesObject:
     return made
 
 
-def deployment(image: str, *, name: str = "server", replicas: int = 1, **container: Any) -> KubernetesObject:
-    """A Deployment of a service of its own whose pods bear the label app=<name>, and answer on port 8080."""
+def deployment(
+    image: str, *, name: str = "server", replicas: int = 1, grace_seconds: int = 0, **container: Any
+) -> KubernetesObject:
+    """A Deployment of a service of its own whose pods bear the label app=<name>, and answer on port 8080.
+
+    The cluster forgets its pods when they are deleted, unless they have ``grace_seconds`` to leave.
+    """
     labels = {"app": name}
     one = {"name": "server", "image": image, "imagePullPolicy": "IfNotPresent", **container}
     one.setdefault("ports", [{"containerPort": 8080, "protocol": "TCP"}])
@@ -160,7 +165,7 @@ def deployment(image: str, *, name: str = "server", replicas: int = 1, **contain
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"containers": [one], "terminationGracePeriodSeconds": 1},
+                "spec": {"containers": [one], "terminationGracePeriodSeconds": grace_seconds},
             },
         },
     }
@@ -218,7 +223,7 @@ def server_images(engine: DockerClient) -> dict[str, str]:
     """Three images of a small server: two that answer with their own name, and one that ends at once."""
     version = hashlib.sha256((SERVER + DOCKERFILE).encode()).hexdigest()[:12]
     names = {name: f"stackkit-test-kube:{name}-{version}" for name in ("one", "two", "broken")}
-    with _alone("images"):
+    with alone("images"):
         for name, tag in names.items():
             if not _is_there(engine, tag):
                 build(engine, tag, f"ENV ANSWER={name}")
@@ -233,7 +238,7 @@ def model_image(engine: DockerClient, folder: Path) -> str:
     (folder / "model.py").write_text(MODEL.format(answer="1"), encoding="utf-8")
     model = models.resolve(f"{folder}/model.py:predict", models_folder=folder / "kept")
     tag = f"stackkit-test-kube-model:{model.digest.rpartition(':')[2][:24]}"
-    with _alone("images"):
+    with alone("images"):
         images.build(model, tag=tag, client=engine)
     return tag
 
@@ -247,7 +252,7 @@ def _is_there(engine: DockerClient, tag: str) -> bool:
 
 
 @contextmanager
-def _alone(what: str) -> Iterator[None]:
+def alone(what: str) -> Iterator[None]:
     """Hold other test processes of this machine off for the length of a ``with``."""
     with Path(tempfile.gettempdir(), f"stackkit-test-kube-{what}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -13,13 +13,24 @@ from stackkit_kubernetes import objects
 from stackkit_kubernetes.config import KubernetesServiceConfig
 from stackkit_kubernetes.pods import Revision
 
+from stackkit.errors import PredictionError
 from stackkit.model_deployers import ModelSource, Service, ServiceState, Target
 from stackkit.stack.configs import parse, plain
 
 ID = "8f6f2c1e-0000-4000-8000-000000000000"
 
-ENDS_AT_ONCE = {"Deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}}
-"""A patch by which pods do not wait until everybody knows that they leave: for tests that send nothing meanwhile."""
+
+def _ends_within(seconds: int) -> dict[str, Any]:
+    return {"Deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": seconds}}}}}
+
+
+ENDS_AT_ONCE = _ends_within(0)
+"""A patch by which the cluster forgets a pod when it is deleted: for tests that send nothing while pods leave, and for
+which it is no matter how they do. A kubelet takes ten seconds and more to tell that one has left."""
+
+ENDS_SOON = _ends_within(1)
+"""A patch by which pods leave as they do otherwise, but do not wait until everybody knows it: for tests in which
+somebody waits for their end, or removes the image that they run."""
 
 
 def configuration(**fields: Any) -> KubernetesServiceConfig:
@@ -57,6 +68,17 @@ def revision(**fields: Any) -> Revision:
     """What its objects are made of."""
     config = configuration(**fields)
     return objects.revision_of(make_service(**fields), config, image=config.image or "built:1", pull_secret=None)
+
+
+_ROW = [0]
+
+
+def said(service: Service, data: Any = _ROW) -> Any:
+    """What a server answers; None when it did not: pods that end at once are gone before the nodes know it."""
+    try:
+        return service.predict(data)
+    except PredictionError:
+        return None
 
 
 class Load:

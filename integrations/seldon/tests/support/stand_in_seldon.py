@@ -99,7 +99,7 @@ class StandInSeldon(StandIn):
         }
         template = {
             "metadata": {"labels": labels},
-            "spec": {**spec, "containers": [container], "terminationGracePeriodSeconds": 2},
+            "spec": {**spec, "containers": [container], "terminationGracePeriodSeconds": self.grace_seconds},
         }
         return self.deploy(
             resource,
