@@ -49,16 +49,18 @@ class KServeModelDeployer(CustomResourceDeployer):
                 manifest["spec"]["predictor"]["canaryTrafficPercent"] = 0
         self._apply(operation, manifest)
 
-    def do_split(self, operation: Operation, percent: int) -> None:
-        service = operation.service
+    def check_split(self, service: Service, config: ServiceConfig, percent: int) -> None:
         live = self._live(service)
-        if live is None:
-            raise DeploymentError(f"The InferenceService of {service.name!r} is gone.", "Start it again.")
-        if not is_serverless(live.get("status") or {}):
+        if live is not None and not is_serverless(live.get("status") or {}):
             raise NotSupportedError(
                 f"{service.name!r} is a plain Deployment, and KServe splits the requests of serverless services alone.",
                 "Update it without --canary, or deploy it with deployment_mode=serverless.",
             )
+
+    def do_split(self, operation: Operation, percent: int) -> None:
+        service = operation.service
+        if self._live(service) is None:
+            raise DeploymentError(f"The InferenceService of {service.name!r} is gone.", "Start it again.")
         manifest = self._manifest(service, _kserve(operation.config))
         manifest["spec"]["predictor"]["canaryTrafficPercent"] = percent
         self._apply(operation, manifest)

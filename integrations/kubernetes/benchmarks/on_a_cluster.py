@@ -8,7 +8,8 @@ Uses the current context of KUBECONFIG, a cluster on this machine, and an image 
 ``stackkit model build-image`` makes. Works in a namespace of its own, which is removed at the end.
 
 - overhead: from the call to the first answer, of ``deploy_model`` and of ``kubectl apply`` of the same YAML, in turn.
-- updates: requests that fail, each on a connection of its own, while a service goes from revision to revision.
+- updates: requests that fail, each on a connection of its own and 200 a second of them, while a service goes from
+  revision to revision.
 - refresh: how long one look at many services takes, and how many requests to the API server. Their pods are given no
   node, so that a small cluster has room for them.
 """
@@ -38,6 +39,11 @@ from stackkit.settings import Settings
 from stackkit.stack import ComponentType
 
 BODY = b'{"inputs": [0]}'
+SECONDS_BETWEEN = 0.005
+"""Between two requests of all connections: 24,000 in the two minutes for which the kernel remembers where a connection
+led, and it has 28,000 ports. While a container ends, Docker forgets those to its address by their ports alone, and
+would cut a new one that has the same.
+"""
 
 
 @contextmanager
@@ -123,7 +129,7 @@ def measure_updates(image: str, updates: int, connections: int) -> None:
         url = str(service.prediction_url)
 
         def load() -> None:
-            while not done.is_set():
+            while not done.wait(connections * SECONDS_BETWEEN):
                 why = ask(url)
                 with lock:
                     answers[why] += 1

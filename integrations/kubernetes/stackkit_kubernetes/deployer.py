@@ -85,6 +85,11 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
     def do_update(self, operation: Operation) -> None:
         self._serve_alone(operation)
 
+    def check_split(self, service: Service, config: ServiceConfig, percent: int) -> None:
+        stable = self._cluster.get(DEPLOYMENTS, "Deployment", main_name(service.id))
+        if stable is not None:
+            _canary_replicas(observing.wanted(stable), percent)
+
     def do_split(self, operation: Operation, percent: int) -> None:
         service, config = operation.service, _kubernetes(operation.config)
         stable = self._cluster.get(DEPLOYMENTS, "Deployment", main_name(service.id))

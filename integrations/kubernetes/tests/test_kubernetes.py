@@ -95,6 +95,9 @@ def test_a_canary_answers_its_part_and_is_promoted_or_aborted(
     assert (seen.revision, seen.canary and seen.canary.revision, seen.status.message) == (1, 2, "")
     kube.until(lambda: set(answers(service, 10)) == {"one", "two"})
     assert 20 <= answers(service, 100)["two"] <= 80
+    with pytest.raises(NotSupportedError, match="nearest to 5 % is 50 %"):
+        deployer.update_model_server(service, canary=5, timeout=TIMEOUT)
+    assert service.refresh().canary == seen.canary, "what is refused changes nothing"
     deployer.abort_model_server(service, timeout=TIMEOUT)
     assert service.refresh().canary is None
     kube.until(lambda: deployment(namespace, service, "-canary") is None)

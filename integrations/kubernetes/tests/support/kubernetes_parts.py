@@ -33,6 +33,9 @@ ENDS_SOON = _ends_within(1)
 somebody waits for their end, or removes the image that they run."""
 
 
+_SECONDS_BETWEEN = 0.005  # 24,000 requests in two minutes, for 28,000 ports
+
+
 def configuration(**fields: Any) -> KubernetesServiceConfig:
     return parse(KubernetesServiceConfig, {"model_name": "iris", **fields}, "a kubernetes service")
 
@@ -82,7 +85,12 @@ def said(service: Service, data: Any = _ROW) -> Any:
 
 
 class Load:
-    """Requests one after the other on each of some threads, every one on a connection of its own."""
+    """Requests one after the other on each of some threads, every one on a connection of its own.
+
+    So few a second that none has the port of one before it within the two minutes for which the kernel remembers where
+    a connection led: while a container ends, Docker forgets those to its address by their ports alone, and would cut a
+    new one that has the same.
+    """
 
     def __init__(self, url: str, connections: int) -> None:
         self.answered = 0
@@ -106,6 +114,7 @@ class Load:
                 self.failures.append(repr(error))
             finally:
                 connection.close()
+            self._done.wait(len(self._threads) * _SECONDS_BETWEEN)
 
     def __enter__(self) -> Load:
         for thread in self._threads:
