@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +10,7 @@ import pytest
 import requests
 from docker import DockerClient
 from docker_parts import MODEL, remove_all, tags
-from real_parts import require
+from registries import PASSWORD, USER, running
 from stackkit_docker.deployer import DockerModelDeployer
 
 from stackkit import Client
@@ -22,16 +18,6 @@ from stackkit.errors import ImageError
 from stackkit.stack import ComponentType
 
 pytestmark = pytest.mark.docker
-
-# of "hunter2", as htpasswd -nbB writes it
-HTPASSWD = "ann:$2y$05$OGm93coup7EaG.Ya3TR/R.0gUvVw7/upsoK3KkBcheNe5X/9rAfje"
-CONFIGURATION = """\
-version: 0.1
-log: {{level: error}}
-storage: {{filesystem: {{rootdirectory: {folder}/data}}}}
-http: {{addr: "{address}"}}
-auth: {{htpasswd: {{realm: stackkit, path: {folder}/htpasswd}}}}
-"""
 
 
 @dataclass(frozen=True)
@@ -42,41 +28,14 @@ class PrivateRegistry:
 
     def tags(self, repository: str) -> list[str]:
         url = f"http://{self.address}/v2/{repository}/tags/list"
-        return list(requests.get(url, auth=("ann", "hunter2"), timeout=10).json().get("tags") or [])
+        return list(requests.get(url, auth=(USER, PASSWORD), timeout=10).json().get("tags") or [])
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[PrivateRegistry]:
     """A registry on this machine that asks for a password."""
-    program = shutil.which("docker-registry") or shutil.which("registry")
-    if program is None:
-        require("docker", "there is no docker-registry: apt-get install docker-registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    (tmp_path / "htpasswd").write_text(f"{HTPASSWD}\n", encoding="utf-8")
-    configuration = tmp_path / "registry.yml"
-    configuration.write_text(CONFIGURATION.format(folder=tmp_path, address=address), encoding="utf-8")
-    with (tmp_path / "registry.log").open("wb") as log:
-        process = subprocess.Popen([str(program), "serve", str(configuration)], stdout=log, stderr=log)
-    try:
-        await_answer(f"http://{address}/v2/")
+    with running(tmp_path / "registry", private=True) as address:
         yield PrivateRegistry(address)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def await_answer(url: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            requests.get(url, timeout=5)
-        except requests.ConnectionError:
-            assert time.monotonic() < deadline, f"nothing answers at {url}"
-            time.sleep(0.05)
-        else:
-            return
 
 
 @pytest.fixture
@@ -93,7 +52,7 @@ def deployer_for(client: Client, registry: PrivateRegistry, password: str) -> Do
         "docker",
         {
             "registry": f"{registry.address}/team",
-            "registry_username": "ann",
+            "registry_username": USER,
             "registry_password": "{{registry.password}}",
         },
     )
@@ -106,7 +65,7 @@ def deployer_for(client: Client, registry: PrivateRegistry, password: str) -> Do
 def test_a_built_image_is_pushed_and_found_there_by_the_next_engine(
     client: Client, engine: DockerClient, registry: PrivateRegistry, model: str
 ) -> None:
-    deployer = deployer_for(client, registry, "hunter2")
+    deployer = deployer_for(client, registry, PASSWORD)
     try:
         service = deployer.deploy_model(model_name="iris", model_uri=model)
         image = service.status.details["image"]

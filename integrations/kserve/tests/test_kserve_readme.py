@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import kube
 import pytest
-from readme_commands import ReadmeCommands
+from readme_commands import ReadmeCommands, run_and_roll_back
 from stackkit_kserve.inference_service import API, KIND
 from stand_in_kserve import StandInKServe
 
@@ -21,24 +20,10 @@ pytestmark = pytest.mark.kubernetes
 def test_the_commands_of_the_readme(client: Client, namespace: kube.Namespace, kserve: StandInKServe) -> None:
     words = {"--kubernetes_namespace=models": f"--kubernetes_namespace={namespace.name}"}
     commands = ReadmeCommands(README, words)
-    assert commands.verbs == ["register", "deploy", "predict", "update", "rollback", "delete"]
 
     def fetched() -> str:
         (found,) = namespace.admin.find(API, KIND, {})
         return str(found["spec"]["predictor"]["model"]["storageUri"])
 
-    try:
-        commands.run("register")
-        commands.run("deploy")
-        assert json.loads(commands.run("predict")) == ["one"]
-        first = fetched()
-        commands.run("update")
-        assert fetched() != first
-        commands.run("rollback")
-        assert fetched() == first
-        assert json.loads(commands.run("predict")) == ["one"]
-        commands.run("delete")
-        assert not namespace.admin.find(API, KIND, {})
-    finally:
-        for service in client.servers.find(refresh=False):
-            service.delete(timeout=120)
+    run_and_roll_back(client, commands, fetched)
+    assert not namespace.admin.find(API, KIND, {})

@@ -288,10 +288,9 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
     def _proxied(self, service: Service) -> Send:
         def send(body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
             name = main_name(service.id)
-            status, _, answer = self._cluster.request_service(
+            return self._cluster.post_to_service(
                 name, objects.HTTP_PORT, "/invocations", body, headers, timeout=_PREDICT_SECONDS
             )
-            return status, answer
 
         return send
 

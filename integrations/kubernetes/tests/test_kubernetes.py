@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import kube
+import manifests
 import pytest
-import yaml
 from kubernetes_parts import ENDS_AT_ONCE, Load, said
 from stackkit_kubernetes.cluster import service_labels
 from stackkit_kubernetes.deployer import KubernetesModelDeployer
@@ -158,29 +155,8 @@ def test_what_is_not_exposed_is_asked_through_the_api_server_or_a_forwarded_port
 def test_a_manifest_goes_through_kubectl_and_back(
     deployer: KubernetesModelDeployer, namespace: kube.Namespace, images: dict[str, str]
 ) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
-    fields = {**iris(images), "secrets": {"TOKEN": "hunter2"}}
-    previewed = deployer.dry_run(**fields)
-    assert "hunter2" not in previewed
-    assert not deployer.find_model_server()
-    kubectl(namespace, "apply", "--dry-run=server", "--filename", "-", text=previewed)
-
-    del fields["secrets"]
-    service = deployer.deploy_model(**fields, timeout=TIMEOUT)
-    before = deployment(namespace, service)
-    manifest = deployer.manifest(service)
-    assert [each["kind"] for each in yaml.safe_load_all(manifest)] == ["Service", "Deployment"]
-    kubectl(namespace, "apply", "--filename", "-", text=manifest)
-    assert deployment(namespace, service)["spec"] == before["spec"]
-    assert service.refresh().status.state is ServiceState.ACTIVE
-    # what was deleted comes back by the manifest alone
-    service.delete(timeout=TIMEOUT)
-    kubectl(namespace, "apply", "--filename", "-", text=manifest)
-    (found,) = deployer.find_orphans()
-    adopted = deployer.adopt_model_server(found.service_id)
-    kube.until(lambda: adopted.refresh().status.state is ServiceState.ACTIVE)
-    assert adopted.predict([0]) == ["one"]
+    kinds = [("v1", "Service"), ("apps/v1", "Deployment")]
+    manifests.go_round(deployer, namespace, iris(images), kinds=kinds, data=[0])
 
 
 def test_an_autoscaler_a_budget_and_an_ingress_are_made_kept_and_removed(
@@ -215,18 +191,14 @@ def test_an_autoscaler_a_budget_and_an_ingress_are_made_kept_and_removed(
     assert deployment(namespace, service)["spec"]["replicas"] == 1
 
 
-def test_no_request_fails_while_an_update_rolls(deployer: KubernetesModelDeployer, model_image: str) -> None:
+def test_no_request_fails_while_an_update_rolls(
+    deployer: KubernetesModelDeployer, namespace: kube.Namespace, model_image: str
+) -> None:
     service = deployer.deploy_model(model_name="iris", image=model_image, service_type="NodePort", timeout=TIMEOUT)
     with Load(str(service.prediction_url), connections=4) as load:
         for level in ("one", "two"):
             deployer.update_model_server(service, env={"LEVEL": level}, timeout=TIMEOUT)
-        time.sleep(13)  # the last pods of the old revision leave, which is when requests would fail
+        # the last pods of the old revision leave, which is when requests would fail
+        kube.until(lambda: len(namespace.admin.find("v1", "Pod", service_labels(service.id))) == 1)
     assert load.answered > 100
     assert load.failures == []
-
-
-def kubectl(namespace: kube.Namespace, *arguments: str, text: str) -> None:
-    """Run kubectl with the rights of the Role."""
-    command = ["kubectl", "--namespace", namespace.name, *arguments]
-    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr

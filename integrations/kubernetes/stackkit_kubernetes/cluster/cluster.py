@@ -190,26 +190,25 @@ class Cluster:
 
         return forwarding.forward(self._connection, choose, target_port, port)
 
-    def request_service(
+    def post_to_service(
         self,
         name: str,
         port: int,
         path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        body: bytes,
+        headers: Mapping[str, str],
         *,
         timeout: float = READ_SECONDS,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Ask a Service through the API server: POST where there is a body, else GET; status, headers and body.
+    ) -> tuple[int, bytes]:
+        """Post to a Service through the API server; the answer's status and body.
 
         What the API server itself answers in the Service's place is raised.
         """
         proxied = f"{self._path('v1', 'Service', f'{name}:{port}', 'proxy')}/{path.lstrip('/')}"
-        method = "GET" if body is None else "POST"
-        answer = self._connection.exchange(method, proxied, body=body, headers=headers, timeout=timeout)
+        answer = self._connection.exchange("POST", proxied, body=body, headers=headers, timeout=timeout)
         if answer.status >= 400 and _is_status(answer.data):
-            raise refusal(method, answer.status, answer.data, host=self._connection.host)
-        return answer.status, dict(answer.headers), answer.data
+            raise refusal("POST", answer.status, answer.data, host=self._connection.host)
+        return answer.status, answer.data
 
     def _path(self, api_version: str, kind: str, name: str | None = None, subresource: str | None = None) -> str:
         return self._discovery.get(api_version, kind).path(self.namespace, name, subresource)

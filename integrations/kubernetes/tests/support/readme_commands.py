@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from stackkit import Client
 
 _SECONDS = 300
 
@@ -41,6 +44,25 @@ class ReadmeCommands:
         )
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+
+def run_and_roll_back(client: Client, commands: ReadmeCommands, served: Callable[[], str]) -> None:
+    """Run the commands of a server that answers "one" with each of its models; ``served`` tells which it serves."""
+    assert commands.verbs == ["register", "deploy", "predict", "update", "rollback", "delete"]
+    try:
+        commands.run("register")
+        commands.run("deploy")
+        assert json.loads(commands.run("predict")) == ["one"]
+        first = served()
+        commands.run("update")
+        assert served() != first
+        commands.run("rollback")
+        assert served() == first
+        assert json.loads(commands.run("predict")) == ["one"]
+        commands.run("delete")
+    finally:
+        for service in client.servers.find(refresh=False):
+            service.delete(timeout=_SECONDS)
 
 
 def _verb(command: list[str]) -> str:
