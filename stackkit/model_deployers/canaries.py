@@ -94,7 +94,7 @@ class Canaries:
             )
         if not can_update(moves, row, config):
             raise NotSupportedError(
-                f"A revision of {row['service_name']!r} of which {', '.join(changed)} cannot run beside what serves.",
+                f"A revision of {row['service_name']!r} with {', '.join(changed)} cannot run beside what serves.",
                 "Update it without --canary: it is stopped and started again.",
             )
         new = {"config": plain(config), "source": source.as_dict(), "revision": row["revision"] + 1}

@@ -25,7 +25,7 @@ def differences(
         if name not in _NOT_COMPARED and getattr(before, name) != getattr(after, name)
     ]
     if before_source.uri != after_source.uri:
-        found.insert(0, f"model_uri is {before_source.uri!r}, not {after_source.uri!r}")
+        found.insert(0, f"model_uri {before_source.uri!r} → {after_source.uri!r}")
     elif before_source.digest != after_source.digest:
         found.insert(0, f"the model at {after_source.uri} has changed")
     return found
@@ -34,4 +34,4 @@ def differences(
 def _difference(name: str, before: Any, after: Any) -> str:
     if "SecretStr(" in f"{before!r}{after!r}":
         return f"{name} differs"
-    return f"{name} is {before!r}, not {after!r}"
+    return f"{name} {before!r} → {after!r}"

@@ -115,7 +115,7 @@ def test_a_field_that_the_flavor_does_not_have(fails, memory):
 def test_another_configuration_needs_replace(fails, read, deploy):
     uuid = deploy("iris", "-c", "replicas=1")
     message, hint = fails(*MODELS, "deploy", "--model-uri", "any", "--model-name", "iris", "-c", "replicas=2")
-    assert "replicas is 1, not 2" in message
+    assert "replicas 1 → 2" in message
     assert "--replace" in hint
     assert deploy("iris", "-c", "replicas=2", "--replace") == uuid
     assert read(*MODELS, "describe", uuid)["revision"] == 2

@@ -140,7 +140,7 @@ def test_what_has_to_stop_for_an_update_can_have_no_canary(
     client: Client, service: Service, deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployer, "can_update", lambda before, after: False)
-    with pytest.raises(NotSupportedError, match="replicas is 1, not 2 cannot run beside"):
+    with pytest.raises(NotSupportedError, match="with replicas 1 → 2 cannot run beside"):
         deployer.update_model_server(service, canary=20, replicas=2)
     assert numbers(client, service) == [1]
 

@@ -67,7 +67,7 @@ def test_the_history_tells_what_happened_and_outlives_the_service(
         ("delete", "done"),
     ]
     events = client.servers.history(service.id)
-    assert "model_uri is 'one', not 'two'" in events[6]["message"]
+    assert "model_uri 'one' → 'two'" in events[6]["message"]
     assert all(event["actor"] and event["at"] for event in events)
 
 
@@ -111,8 +111,8 @@ def test_a_refusal_names_the_service_the_difference_and_both_ways_out(deployer: 
     with pytest.raises(AlreadyExistsError) as raised:
         deploy(deployer, model_uri="two", replicas=2)
     assert service.id in raised.value.message
-    assert "model_uri is 'one', not 'two'" in raised.value.message
-    assert "replicas is 1, not 2" in raised.value.message
+    assert "model_uri 'one' → 'two'" in raised.value.message
+    assert "replicas 1 → 2" in raised.value.message
     assert "replace=True" in str(raised.value.hint)
     assert "service_name" in str(raised.value.hint)
 
