@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stackkit.serving.errors import InvalidInputError, ModelLoadError, UnavailableError
+from stackkit.serving.estimators import example_for
 from stackkit.serving.first_request import first_request
 from stackkit.serving.metrics import Metrics
 from stackkit.serving.payloads import CHAT_KEYS, Payload, Shape
@@ -67,6 +68,20 @@ def test_the_model_answers_the_request_that_it_was_saved_with_on_its_own_thread(
 
 def test_an_estimator_without_a_signature_is_asked_by_its_width() -> None:
     assert first_request(Fitted()) == (Payload(Shape.INPUTS, [[0.0, 0.0]]), None)
+
+
+def test_an_estimator_that_knows_names_alone_is_not_asked(service: Service) -> None:
+    pytest.importorskip("sklearn")
+    pandas = pytest.importorskip("pandas")
+    from sklearn.preprocessing import FunctionTransformer
+
+    def lowered(frame: Any) -> Any:
+        return frame.apply(lambda column: column.str.lower())  # AttributeError for numbers
+
+    example = example_for(FunctionTransformer(lowered).fit(pandas.DataFrame({"city": ["Rome"]})))
+    assert example == {"dataframe_records": [{"city": 0.0}]}
+    service.serve(Model(fail(AttributeError("numbers have no str")), example))
+    service.check_ready()
 
 
 @pytest.mark.parametrize(
