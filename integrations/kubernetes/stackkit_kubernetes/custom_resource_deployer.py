@@ -104,16 +104,13 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
     def do_start(self, operation: Operation) -> None:
         service = operation.service
         operation.checkpoint()  # what others may just have made is not ours to remove once the lease is lost
-        for found in self._cluster.find("v1", "Secret", {SERVICE: service.id}, patient=True):
-            if found["metadata"]["name"] != secret_name(service.id, service.revision):
-                self._cluster.delete("v1", "Secret", found["metadata"]["name"])
+        self._remove_secrets(service, but=secret_name(service.id, service.revision))
         self._apply(operation, self._manifest(service, _pods(operation.config)))
 
     def do_delete(self, operation: Operation) -> None:
         service = operation.service
         self._remove(service)
-        for found in self._cluster.find("v1", "Secret", {SERVICE: service.id}, patient=True):
-            self._cluster.delete("v1", "Secret", found["metadata"]["name"])
+        self._remove_secrets(service)
         self._images.discard(service.status.details.get("images", ()))
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
@@ -212,6 +209,12 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
         """Have the custom resource removed; a no-op when it is gone, or its definition with all of its kind."""
         if self._has_controller:
             self._cluster.delete(self.API, self.KIND, self._name(service))
+
+    def _remove_secrets(self, service: Service, but: str | None = None) -> None:
+        """Remove the Secrets of the service's revisions: at once, and not when the garbage collector comes by."""
+        for found in self._cluster.find("v1", "Secret", {SERVICE: service.id}, patient=True):
+            if found["metadata"]["name"] != but:
+                self._cluster.delete("v1", "Secret", found["metadata"]["name"], foreground=False)
 
     def _apply(self, operation: Operation, manifest: KubernetesObject) -> KubernetesObject:
         """Have the custom resource be so, and before it the Secret that its pods take their variables from."""

@@ -88,11 +88,14 @@ def observe(
         revision = next(iter(stable.ready.values()), None)
         return Observation(ServiceState.PENDING_STARTUP, _waiting_for(status, pods, explain), revision=revision)
     asked = (canary or stable).wanted.get(REVISION)
+    names = {predictor["name"] for predictor in found["spec"]["predictors"]}
+    # what was taken out of the spec leaves by itself, and what kept it from being ready matters no more
+    awaited = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(PREDICTOR) in names]
     numbers = (str(service.revision), *((str(service.canary.revision),) if service.canary is not None else ()))
     is_split = canary is not None and canary.is_up and is_settled
     return Observation(
         ServiceState.ACTIVE,
-        "" if is_settled else _waiting_for(status, pods, explain),
+        "" if is_settled else _waiting_for(status, awaited, explain),
         prediction_url=address,
         revision=_serving(stable),
         canary=next(iter(others.values()), None) if is_split or canary is None else None,

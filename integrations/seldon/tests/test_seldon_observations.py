@@ -127,6 +127,13 @@ def test_a_canary_that_cannot_come_up_is_told_and_the_stable_one_serves() -> Non
     assert seen.update_error == "It ended with exit code 1."
 
 
+def test_what_keeps_an_aborted_canary_from_being_ready_matters_no_more() -> None:
+    trouble = Trouble("It ended with exit code 1.", is_final=True)
+    pods = [pod("default", 1, "a"), pod("canary", 2, "b", ready=False)]
+    seen = look(resource((1, "a"), status=CREATING), pods, trouble=trouble)
+    assert (seen.state, seen.message, seen.update_error) == (ServiceState.ACTIVE, "it is creating", None)
+
+
 def test_a_resource_that_somebody_has_rewritten_is_told_as_that() -> None:
     found = {"metadata": {}, "spec": {"predictors": [{"name": "other"}]}, "status": AVAILABLE}
     seen = look(found)
