@@ -127,6 +127,7 @@ def test_a_request_through_the_api_server(cluster: Cluster) -> None:
 
 def test_a_service_without_pods_cannot_be_asked(cluster: Cluster, namespace: kube.Namespace) -> None:
     namespace.admin.apply(kube.service("empty"), epoch=1)
+    kube.until(lambda: namespace.admin.get("v1", "Endpoints", "empty"))
     with pytest.raises(PlatformUnavailableError, match="no endpoints available"):
         cluster.post_to_service("empty", 80, "/invocations", ASKED, JSON)
     with pytest.raises(DeploymentError, match="not found"):
