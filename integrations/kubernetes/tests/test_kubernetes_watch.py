@@ -42,7 +42,7 @@ def test_what_was_deleted_or_changed_comes_back(
         return "" if found is None else str(found["spec"]["rules"][0]["host"])
 
     try:
-        admin.delete(*INGRESS, name)
+        admin.delete(*INGRESS, name, foreground=False)
         assert service.refresh().status.message == "Its Ingress is gone."
         with watched(client):
             kube.until(lambda: host() == "iris.example.com")
