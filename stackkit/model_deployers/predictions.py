@@ -57,10 +57,7 @@ def request_prediction(
     from pydantic_core import to_json
 
     if service.prediction_url is None and send is None:
-        raise PredictionError(
-            f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
-            f"Start it: stackkit model-deployer models start {service.id[:8]}.",
-        )
+        raise not_serving(service)
     body = to_json(without_arrays(payload(data, params)), inf_nan_mode="constants")
     headers = {"Content-Type": "application/json"}
     if token is not None:
@@ -73,6 +70,14 @@ def request_prediction(
         )
     answer = json.loads(answered)
     return answer["predictions"] if isinstance(answer, dict) and "predictions" in answer else answer
+
+
+def not_serving(service: Service) -> PredictionError:
+    """The error that asking a service without a prediction URL is."""
+    return PredictionError(
+        f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
+        f"Start it: stackkit model-deployer models start {service.id[:8]}.",
+    )
 
 
 def _post(service: Service, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:

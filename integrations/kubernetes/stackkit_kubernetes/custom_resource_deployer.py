@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from stackkit.environments import sweeping
-from stackkit.errors import DeploymentError, PredictionError
+from stackkit.errors import DeploymentError
 from stackkit.model_deployers import (
     BaseModelDeployer,
     FindsServers,
@@ -30,6 +30,7 @@ from stackkit.model_deployers import (
     SplitsTraffic,
 )
 from stackkit.model_deployers.open_inference import Protocol, Route, request_inference
+from stackkit.model_deployers.predictions import not_serving
 
 from .cluster import REVISION, SERVICE, Cluster, KubernetesObject, Trouble, service_labels, why
 from .cluster.cluster import is_ready
@@ -138,10 +139,7 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
         """Ask over the protocol that the service speaks; by a forwarded port where its address is the cluster's own."""
         url = service.prediction_url
         if url is None:
-            raise PredictionError(
-                f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
-                f"Start it: stackkit model-deployer models start {service.id[:8]}.",
-            )
+            raise not_serving(service)
         parts = urlsplit(url)
         if self.config.incluster or not str(parts.hostname).endswith(_CLUSTER_DOMAIN):
             return request_inference(service, self._route(url), self._protocol(service), data, params)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from stackkit.environments import images, models, sweeping
-from stackkit.errors import DeploymentError, ModelError, PredictionError
+from stackkit.errors import DeploymentError, ModelError
 from stackkit.model_deployers import (
     BaseModelDeployer,
     CompletesStart,
@@ -26,6 +26,7 @@ from stackkit.model_deployers import (
     TransformConfig,
     TransformsBatches,
 )
+from stackkit.model_deployers.predictions import not_serving
 
 from .config import SageMakerServiceConfig
 from .definitions import split_reference
@@ -103,10 +104,7 @@ class SageMakerModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, F
 
     def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
         if service.prediction_url is None:
-            raise PredictionError(
-                f"The service {service.name!r} serves no predictions: its state is {service.status.state.value}.",
-                f"Start it: stackkit model-deployer models start {service.id[:8]}.",
-            )
+            raise not_serving(service)
         return self._hosting.predict(service, data, params)
 
     def do_info(self, service: Service) -> Mapping[str, str]:
