@@ -76,6 +76,7 @@ def _claim(folder: Path, token: str, starter: int | None) -> tuple[Launch, Rotat
     os.umask(0o077)
     os.chdir(folder)
     _release_terminal()
+    _refuse_orphan(folder, starter)  # so that nobody sees a server in what is about to end
     claims.hold_lock(folder)
     try:
         launch = claims.read_launch(folder)
@@ -84,13 +85,18 @@ def _claim(folder: Path, token: str, starter: int | None) -> tuple[Launch, Rotat
         raise
     if launch.token != token:
         raise ClaimError(f"this start of {folder} was superseded by another one")
+    _refuse_orphan(folder, starter)
     if starter is not None:
-        if select.select([starter], [], [], 0)[0]:  # nothing is ever written to it: this is its end
-            raise ClaimError(f"whoever asked for this start of {folder} has ended")
         os.close(starter)
     path = claims.log_path(folder)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     return launch, RotatingFile(path, launch.log_max_bytes, launch.log_backups, also=(1, 2))
+
+
+def _refuse_orphan(folder: Path, starter: int | None) -> None:
+    """Raises ClaimError when whoever asked for this start has ended."""
+    if starter is not None and select.select([starter], [], [], 0)[0]:  # nothing is ever written to it: this is its end
+        raise ClaimError(f"whoever asked for this start of {folder} has ended")
 
 
 def _serve(folder: Path, launch: Launch, file: RotatingFile) -> int:
