@@ -59,6 +59,23 @@ def is_up(place: kube.Namespace) -> bool:
     return True
 
 
+# Before those that take the API server away: for half a minute after it the node comes and goes, and a kubelet that is
+# killed in that time is one that the controller manager does not see go.
+def test_the_kubelet_stops_and_comes_back(
+    deployer: BaseModelDeployer, namespace: kube.Namespace, images: dict[str, str]
+) -> None:
+    service = deploy(deployer, images["one"])
+    with down("kubelet", namespace):
+
+        def told() -> str:
+            seen = look(deployer, service)
+            return "" if seen.status.state is ServiceState.ACTIVE else seen.status.message
+
+        assert "nothing has been heard of" in kube.until(told, seconds=90)
+    assert kube.until(lambda: look(deployer, service).status.state is ServiceState.ACTIVE, seconds=90)
+    assert service.predict(INPUTS) == ["one"]
+
+
 def test_the_api_server_is_killed_in_mid_deploy_and_comes_back(
     deployer: BaseModelDeployer, namespace: kube.Namespace, images: dict[str, str]
 ) -> None:
@@ -98,21 +115,6 @@ def test_a_server_is_unknown_and_its_log_waits_while_the_api_server_is_away(
     kill_container(engine, namespace, service)
     assert next(lines).endswith(" | serving one"), "that of its second run, and nothing told twice"
     lines.close()  # type: ignore[attr-defined]
-
-
-def test_the_kubelet_stops_and_comes_back(
-    deployer: BaseModelDeployer, namespace: kube.Namespace, images: dict[str, str]
-) -> None:
-    service = deploy(deployer, images["one"])
-    with down("kubelet", namespace):
-
-        def told() -> str:
-            seen = look(deployer, service)
-            return "" if seen.status.state is ServiceState.ACTIVE else seen.status.message
-
-        assert "nothing has been heard of" in kube.until(told, seconds=90)
-    assert kube.until(lambda: look(deployer, service).status.state is ServiceState.ACTIVE, seconds=90)
-    assert service.predict(INPUTS) == ["one"]
 
 
 def test_a_deploy_without_a_scheduler_says_what_it_waits_for(
