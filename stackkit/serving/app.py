@@ -17,9 +17,10 @@ from .routing import ClientGoneError, Request, Response, Route, Router, RouteTab
 
 logger = logging.getLogger("stackkit.serving.app")
 
-_OPEN = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
-"""What is answered without the token."""
-_POLLED = _OPEN | {"/metrics"}
+_HEALTH = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+_OPEN = _HEALTH | {"/docs", "/redoc"}
+"""What is answered without the token. The page knows nothing of the model: it asks for the token itself."""
+_POLLED = _HEALTH | {"/metrics"}
 """What machines ask every few seconds: in the log it would drown the rest, and the metrics count it."""
 
 

@@ -46,6 +46,8 @@ class Done(Generic[Outcome]):
 class _Entry(Generic[Work, Outcome]):
     work: Work
     future: asyncio.Future[Done[Outcome]]
+    key: Hashable
+    """The work's, until a call with it and others has failed: then None."""
 
 
 class Dispatcher(Generic[Work, Outcome]):
@@ -53,8 +55,9 @@ class Dispatcher(Generic[Work, Outcome]):
 
     One thread, because a model need not be safe to be called from several, and because what has queued up while it
     was busy is then known: work of equal keys becomes one call of at most ``max_rows`` rows. Nothing ever waits for
-    more to come. When a call for several raises, each is done again alone, so that only the one at fault fails. At
-    most ``capacity`` pieces wait, all of them in one event loop.
+    more to come. When a call for several raises, each is done again alone, before what waits behind them, so that only
+    the one at fault fails, and none waits for the others. At most ``capacity`` pieces may wait when one more comes, all
+    of them in one event loop.
     """
 
     def __init__(
@@ -97,17 +100,17 @@ class Dispatcher(Generic[Work, Outcome]):
             self._waiting.clear()
         _settle([(future, AbandonedError()) for future in left])
 
-    async def submit(self, work: Work) -> Done[Outcome]:
-        """The outcome of ``work``, or what was raised for it. Raises QueueFullError at once when there is no room,
-        AbandonedError after ``abandon``.
+    async def submit(self, work: Work, *, is_begun: bool = False) -> Done[Outcome]:
+        """The outcome of ``work``, or what was raised for it. Raises QueueFullError at once when there is no room, of
+        which a further step of what ``is_begun`` needs none; AbandonedError after ``abandon``.
 
         Cancelling drops work that still waits; work that has begun goes on to its end, unheard.
         """
-        entry: _Entry[Work, Outcome] = _Entry(work, asyncio.get_running_loop().create_future())
+        entry: _Entry[Work, Outcome] = _Entry(work, asyncio.get_running_loop().create_future(), work.key)
         with self._lock:
             if self._is_abandoned:
                 raise AbandonedError
-            if len(self._waiting) >= self._capacity:
+            if len(self._waiting) >= self._capacity and not is_begun:
                 raise QueueFullError
             self._waiting.append(entry)
             self._observe_depth(len(self._waiting))
@@ -134,18 +137,21 @@ class Dispatcher(Generic[Work, Outcome]):
             self._began = time.monotonic()
             settled = self._do(batch)
             self._began = None
-            _deliver(batch, settled)
+            if settled is None:
+                self._separate(batch)
+            else:
+                _deliver(batch, settled)
             del batch, settled
 
     def _take(self) -> list[_Entry[Work, Outcome]]:
         """The one that has waited longest, with all that can be done in the same call. Holds the lock."""
         first = self._waiting.popleft()
-        batch, rows, key = [first], first.work.rows, first.work.key
+        batch, rows, key = [first], first.work.rows, first.key
         if key is None or rows >= self._max_rows or not self._waiting:
             return batch
         left: deque[_Entry[Work, Outcome]] = deque()
         for entry in self._waiting:
-            if entry.work.key == key and rows + entry.work.rows <= self._max_rows:
+            if entry.key == key and rows + entry.work.rows <= self._max_rows:
                 batch.append(entry)
                 rows += entry.work.rows
             else:
@@ -153,15 +159,23 @@ class Dispatcher(Generic[Work, Outcome]):
         self._waiting = left
         return batch
 
-    def _do(self, batch: Sequence[_Entry[Work, Outcome]]) -> list[Done[Outcome] | BaseException]:
+    def _do(self, batch: Sequence[_Entry[Work, Outcome]]) -> Sequence[Done[Outcome] | BaseException] | None:
+        """What became of each; None when it is not known which of several is at fault."""
         rows = sum(entry.work.rows for entry in batch)
         try:
             outcomes = self._function([entry.work for entry in batch])
         except BaseException as error:
-            if len(batch) == 1:
-                return [error]
-            return [settled for entry in batch for settled in self._do([entry])]
+            return [error] if len(batch) == 1 else None
         return [Done(outcome, rows) for outcome in outcomes]
+
+    def _separate(self, batch: Sequence[_Entry[Work, Outcome]]) -> None:
+        """Put back, each on its own, those that somebody still waits for."""
+        with self._lock:
+            for entry in reversed(batch):
+                if not entry.future.cancelled():
+                    entry.key = None
+                    self._waiting.appendleft(entry)
+            self._observe_depth(len(self._waiting))
 
 
 def _deliver(batch: Sequence[_Entry[Work, Outcome]], settled: Sequence[Done[Outcome] | BaseException]) -> None:

@@ -21,6 +21,8 @@ from .routing import Request, Response, Send
 logger = logging.getLogger("stackkit.serving.http")
 
 _LONGEST_HEAD = 64 * 1024
+"""Bytes of a head, and of what is neither head nor body: a chunk's extensions, and the trailers behind a body."""
+
 _NOT_HTTP = b"The request is not valid HTTP."
 
 
@@ -66,7 +68,10 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._is_in_head = False
-        self._head_size = 0
+        self._undigested = 0
+        """Bytes since the parser last came to the end of something."""
+        self._unsent = 0
+        """Bytes that the client had not taken of what it was sent, when the deadline was set."""
         self._takes_more = True
         self._coming: Exchange | None = None
         """Whose request came last, perhaps not yet whole."""
@@ -84,7 +89,7 @@ class Connection(asyncio.Protocol):
     async def room(self) -> None:
         """Wait for a client that is slow to take what was sent, until it has taken most of it or is gone."""
         if self._writable is not None:
-            self.deadline = self.loop.time() + KEEP_ALIVE
+            self._wait_for_client(KEEP_ALIVE)
             await self._writable
             self.deadline = math.inf
 
@@ -92,6 +97,15 @@ class Connection(asyncio.Protocol):
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
         return self._current is not None
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the client has had its time; one that takes what it is sent, however slowly, is given more."""
+        if self.deadline >= now:
+            return False
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._wait_for_client(KEEP_ALIVE)
+            return False
+        return True
 
     def end_when_idle(self) -> None:
         """Close now, or after the reply that is being made."""
@@ -127,20 +141,27 @@ class Connection(asyncio.Protocol):
         if not self._takes_more:
             return
         was_in_head = self._is_in_head
+        self._undigested += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
             logger.info("what is not HTTP is refused (%s)", type(error).__name__)
             self._refuse()
             return
-        if self._is_in_head:
-            self._head_size += len(data)
-            if self._head_size > _LONGEST_HEAD:
-                logger.info("a request whose head is longer than %d bytes is refused", _LONGEST_HEAD)
-                self._takes_more = False
-                self.transport.close()
-            elif self._current is None and not was_in_head:
-                self.deadline = self.loop.time() + HEAD_TIMEOUT
+        if self._undigested > _LONGEST_HEAD:
+            logger.info("a request with a head or trailers of more than %d bytes is refused", _LONGEST_HEAD)
+            self._takes_more = False
+            self.transport.close()
+        elif self._is_in_head and self._current is None and not was_in_head:
+            self._wait_for_client(HEAD_TIMEOUT)
+
+    def eof_received(self) -> bool:
+        """A client that says no more may still be there for the replies to what it has said. In TLS it may not."""
+        last = self._coming
+        if self._current is None or last is None or not last.is_complete or self.transport.get_extra_info("ssl_object"):
+            return False
+        self._takes_more = last.keeps_alive = False
+        return True
 
     def pause_writing(self) -> None:
         self._writable = self.loop.create_future()
@@ -154,6 +175,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
+        self._undigested = 0
         self._url = b""
         self._headers = {}
 
@@ -161,15 +183,16 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self._is_in_head:  # what follows a body may say nothing that matters
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         if parser.should_upgrade():
             return
         self._is_in_head = False
-        self._head_size = 0
-        headers, self._headers = self._headers, {}  # what may follow the body is none of the head's
+        self._undigested = 0
+        headers, self._headers = self._headers, {}
         is_old = parser.get_http_version() == "1.0"
         exchange = Exchange(self, keeps_alive=not is_old and parser.should_keep_alive(), is_old=is_old)
         exchange.expects_continue = headers.get("expect", "").lower() == "100-continue"
@@ -185,6 +208,7 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def on_body(self, piece: bytes) -> None:
+        self._undigested = 0
         if self._coming is not None:
             self._coming.take(piece)
 
@@ -192,6 +216,7 @@ class Connection(asyncio.Protocol):
         exchange = self._coming
         if exchange is None or self._is_in_head:
             return
+        self._undigested = 0
         self._takes_more = exchange.keeps_alive
         exchange.complete()
         if exchange.is_answered and not exchange.keeps_alive:
@@ -257,14 +282,18 @@ class Connection(asyncio.Protocol):
             self._write_refusal(exchange)
         if self._pipeline:
             self._begin(self._pipeline.popleft())
-        elif not exchange.keeps_alive and (exchange.is_complete or not self._takes_more):
-            self.transport.close()
-            return
         else:
             is_idle = exchange.is_complete and not self._is_in_head
-            self.deadline = self.loop.time() + (KEEP_ALIVE if is_idle else HEAD_TIMEOUT)
+            self._wait_for_client(KEEP_ALIVE if is_idle else HEAD_TIMEOUT)
+            if not exchange.keeps_alive and (exchange.is_complete or not self._takes_more):
+                self.transport.close()  # as soon as the client has taken the reply
+                return
         if not self._pipeline:
             self.transport.resume_reading()
+
+    def _wait_for_client(self, seconds: float) -> None:
+        self.deadline = self.loop.time() + seconds
+        self._unsent = self.transport.get_write_buffer_size()
 
 
 def _split(url: bytes) -> tuple[str, str]:

@@ -73,6 +73,7 @@ class Exchange:
             self._limit = limit
             self._whole = self._connection.loop.create_future()
             if self.expects_continue:
+                self.expects_continue = False
                 self._connection.transport.write(_CONTINUE)
             self._connection.transport.resume_reading()
             await self._whole
@@ -158,7 +159,8 @@ class Exchange:
     def _head(self, response: Response, framing: str) -> bytes:
         """The status line and the headers, of which none is what came in: their values need no look."""
         self.is_begun = True
-        if self._connection.is_ending():
+        # a client that waits to be told to send its body may now send another request instead
+        if self._connection.is_ending() or (self.expects_continue and not self.is_complete):
             self.keeps_alive = False
         status = response.status
         lines = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\ndate: {_date()}\r\n"

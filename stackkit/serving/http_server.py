@@ -73,7 +73,7 @@ class Server:
         """Close the connections that have been silent, or in the middle of a request's head, for too long. ``now`` is
         by the loop's clock.
         """
-        for connection in [each for each in self._connections.open if each.deadline < now]:
+        for connection in [each for each in self._connections.open if each.is_overdue(now)]:
             connection.close()
 
 

@@ -44,7 +44,7 @@ def reply_type(accept: str | None, *, can_stream: bool = False) -> str:
     if accept is None or accept == "*/*":
         return JSON
     wishes = dict(map(_wish, accept.split(",")))
-    if can_stream and wishes.get(EVENT_STREAM, 0) >= max(wishes.values()):
+    if can_stream and 0 < wishes.get(EVENT_STREAM, 0) >= max(wishes.values()):
         return EVENT_STREAM
     best = max(REPLY_TYPES, key=lambda kind: _quality(kind, wishes))
     return best if _quality(best, wishes) > 0 else JSON

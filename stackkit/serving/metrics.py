@@ -14,11 +14,12 @@ import os
 import struct
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from .errors import RequestError
 from .routing import Request, Response, RouteTable
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -63,13 +64,13 @@ _FAMILIES = {
 }
 
 
-def routes(metrics: Metrics) -> RouteTable:
+def routes(metrics: Metrics, write_error: Callable[[RequestError], bytes]) -> RouteTable:
     """``/metrics``, whose answer is the whole server's, not this process's alone."""
 
     async def get(_: Request) -> Response:
         return Response(200, metrics.memory.expose(), CONTENT_TYPE)
 
-    return RouteTable({"/metrics": {"GET": get}}, lambda error: error.message.encode(), prefix="/metrics")
+    return RouteTable({"/metrics": {"GET": get}}, write_error)
 
 
 class Sample:

@@ -5,9 +5,12 @@ numpy and pandas are imported by the functions that need them: a model that neve
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import importlib
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,15 @@ _TABLES = (Shape.SPLIT, Shape.RECORDS, *_FILES)
 
 DATA_KEYS = (Shape.SPLIT, Shape.RECORDS, Shape.INSTANCES, Shape.INPUTS)
 CHAT_KEYS = frozenset({"messages", "prompt", "input"})
+
+_MOST_CELLS = 10_000_000
+"""Cells of a table of which three in four may be missing: a larger one must have been sent, for the most part."""
+_NO_CSV = (
+    "The body is not a CSV table: expected a line of column names, then lines with as many values,"
+    " each of its column's type."
+)
+_MOST_REPEATED = 100
+"""Names of CSV columns that others have too. pandas looks for a new name for each among all of them."""
 
 
 @dataclass(slots=True)
@@ -107,6 +119,7 @@ def decode_json(body: bytes, chat_keys: Collection[str] = ()) -> tuple[Payload, 
         raise BadRequestError(f"The body must have exactly one of {', '.join(DATA_KEYS)}; it has {found}.")
     payload = Payload(present[0], content[present[0]])
     _check(payload)
+    _check_size(payload)
     if payload.is_split:
         payload.value = _with_rows(payload.value)
     return payload, content.get("params")
@@ -118,7 +131,9 @@ def decode_json_lines(body: bytes) -> Payload:
     Raises BadRequestError.
     """
     rows = [load_json(line) for line in body.splitlines() if line.strip()]
-    return Payload(Shape.RECORDS if all(isinstance(row, dict) for row in rows) else Shape.INSTANCES, rows)
+    payload = Payload(Shape.RECORDS if all(isinstance(row, dict) for row in rows) else Shape.INSTANCES, rows)
+    _check_size(payload)
+    return payload
 
 
 def to_frame(payload: Payload, dtypes: Mapping[str | int, Any] | None = None) -> pd.DataFrame:
@@ -219,6 +234,26 @@ def _check(payload: Payload) -> None:
                 raise BadRequestError(f"{key} of {payload.shape} must be a list.")
 
 
+def _check_size(payload: Payload) -> None:
+    """Raises BadRequestError for a table that is much larger than what was sent of it: rows with hardly a name in
+    common, a row that is far longer than the others, or a long column among many single values.
+    """
+    value = payload.value["data"] if payload.is_split else payload.value
+    if isinstance(value, dict):
+        lengths = [len(column) if isinstance(column, list) else 1 for column in value.values()]
+        _refuse_sparse(payload.shape, max(lengths, default=0) * len(lengths), sum(lengths))
+    elif isinstance(value, list) and len(value) > 1 and (payload.is_tabular or isinstance(value[0], dict)):
+        lists = [row for row in value if isinstance(row, list)]
+        named = [row for row in value if isinstance(row, dict)]
+        width = max(map(len, lists), default=0) + len(set().union(*named))
+        _refuse_sparse(payload.shape, width * len(value), sum(map(len, lists)) + sum(map(len, named)))
+
+
+def _refuse_sparse(shape: Shape, cells: int, given: int) -> None:
+    if cells > max(_MOST_CELLS, 4 * given):
+        raise BadRequestError(f"The rows of the {shape} have too little in common: most of the table would be missing.")
+
+
 def _with_rows(split: dict[str, Any]) -> dict[str, Any]:
     """A split table whose data are lists of values, whatever pandas would take: columns by name, or rows as objects.
 
@@ -246,22 +281,58 @@ def _with_rows(split: dict[str, Any]) -> dict[str, Any]:
 def _read_csv(body: bytes, dtypes: Mapping[str | int, Any] | None) -> pd.DataFrame:
     import pandas as pd
 
+    _check_csv(body)
     try:
         return pd.read_csv(io.BytesIO(body), dtype=dict(dtypes) if dtypes else None)
     except UnicodeDecodeError:
         raise BadRequestError("The body is not valid UTF-8.") from None
     except (ValueError, TypeError, OverflowError):  # its parser's errors are ValueErrors too; they quote the data
-        raise BadRequestError(
-            "The body is not a CSV table: expected a line of column names, then lines with as many values,"
-            " each of its column's type."
-        ) from None
+        raise BadRequestError(_NO_CSV) from None
+
+
+def _check_csv(body: bytes) -> None:
+    """Raises BadRequestError for a table much larger than its text, for very many columns of the same names, and for
+    names beyond all measure.
+    """
+    with io.TextIOWrapper(io.BytesIO(body), encoding="latin-1", newline="") as text:
+        try:
+            names = next(filter(None, csv.reader(text)), [])
+        except csv.Error:
+            raise BadRequestError(_NO_CSV) from None
+    lines = body.count(b"\n") or body.count(b"\r")
+    _refuse_sparse(Shape.CSV, len(names) * lines, body.count(b",") + lines)
+    named = [name for name in names if name]  # spreadsheets like to leave many empty ones
+    if len(named) - len(set(named)) > _MOST_REPEATED:
+        raise BadRequestError("Too many columns of the CSV table have the same name.")
+
+
+def parquet_size(body: bytes) -> int:
+    """Bytes of a Parquet file's table before it was encoded, at least: one value repeated a billion times takes hardly
+    any in the file. Raises BadRequestError for what is no Parquet file.
+    """
+    with _parquet_errors():
+        parquet: Any = importlib.import_module("pyarrow.parquet")  # untyped
+        found = parquet.read_metadata(io.BytesIO(body))
+    size = 0
+    for number in range(found.num_row_groups):
+        group = found.row_group(number)
+        values = sum(max(group.column(place).num_values, group.num_rows) for place in range(group.num_columns))
+        size += max(group.total_byte_size, values)
+    return size
 
 
 def _read_parquet(body: bytes) -> pd.DataFrame:
     import pandas as pd
 
-    try:
+    with _parquet_errors():
         return pd.read_parquet(io.BytesIO(body))
+
+
+@contextlib.contextmanager
+def _parquet_errors() -> Iterator[None]:
+    """Around the reading of a Parquet file. Raises BadRequestError."""
+    try:
+        yield
     except ImportError:
         raise BadRequestError("Parquet cannot be read here: pyarrow is not installed.") from None
     except Exception:

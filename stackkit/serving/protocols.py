@@ -9,4 +9,9 @@ from .service import Service
 
 def tables(service: Service) -> list[RouteTable]:
     """The routes of every protocol, answered by ``service``."""
-    return [scoring.routes(service), v2.routes(service), openapi.routes(service), metrics.routes(service.metrics)]
+    return [
+        scoring.routes(service),
+        v2.routes(service),
+        openapi.routes(service),
+        metrics.routes(service.metrics, scoring.write_error),
+    ]

@@ -76,7 +76,17 @@ def _has_exponents(np: ModuleType, values: Any) -> bool:
 
 def _rows(predictions: Any) -> list[Any]:
     plain = to_plain(predictions)
+    if isinstance(plain, dict) and (rows := rows_of(plain)) is not None:
+        return rows
     return plain if isinstance(plain, list) else [plain]
+
+
+def rows_of(outputs: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Several outputs, each a list with one value for each row, as an object for each row; None when they are not."""
+    columns = list(outputs.values())
+    if not columns or not all(isinstance(column, list) for column in columns) or len(set(map(len, columns))) > 1:
+        return None
+    return [dict(zip(outputs, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def to_plain(value: Any) -> Any:
@@ -114,7 +124,7 @@ def _from_library(value: Any) -> Any:
 
 def _from_numpy(np: ModuleType, value: Any) -> Any:
     if value.dtype.kind in "mM":
-        return to_plain(value.astype(str).tolist()) if value.ndim else None if np.isnat(value) else str(value)
+        return np.where(np.isnat(value), None, value.astype(str)).tolist()
     plain = value.tolist()
     if value.dtype.kind in "biuU" or (value.dtype.kind == "f" and bool(np.isfinite(value).all())):
         return plain

@@ -60,7 +60,7 @@ class Request:
     parameters: Mapping[str, str] = field(default_factory=dict)
     """What the path held in place of the pattern's ``{names}``."""
     size: int = 0
-    """Bytes of the body, known when it has been read."""
+    """Bytes of the body, or of what it unfolds to; known when it has been read."""
     batch_size: int | None = None
     """How many rows the model was called with to answer it, for the log; None when it was not called."""
 

@@ -15,6 +15,12 @@ from .routing import Request, Response, RouteTable
 from .service import Service, aside
 from .streaming import stream
 
+_GZIP = zlib.MAX_WBITS | 16
+_SLICE = 16 * 1024
+"""Bytes that are decompressed at a time: what follows one of a gzip file's members is copied at its end, and there may
+be millions of them.
+"""
+
 
 def routes(service: Service) -> RouteTable:
     """The protocol's paths, answered by ``service``. Its kind of error is everybody's who has none of his own."""
@@ -35,6 +41,8 @@ def routes(service: Service) -> RouteTable:
         body = await request.body()
         if is_compressed:
             body = await aside(request, gunzip, body, request.max_body)
+        if kind == PARQUET:
+            request.size = await aside(request, unfolded, body, request.max_body)
         data, params = await aside(request, decode, body, kind, model.chat_keys)
         if streaming is not None and (wanted == EVENT_STREAM or asks_for_stream(data)):
             return await stream(service, streaming, request, data, params)
@@ -82,20 +90,32 @@ def encode(predictions: Any, media_type: str, wrapped: bool) -> bytes:
         raise ModelFailedError from error
 
 
+def unfolded(body: bytes, limit: int) -> int:
+    """Bytes that the table in a Parquet file has. Raises RequestError: 413 when they are more than ``limit``, 400 for
+    what is no Parquet file.
+    """
+    size = payloads.parquet_size(body)
+    if size > limit:
+        raise RequestError(413, "BAD_REQUEST", f"The table in the body is larger than {limit} bytes.")
+    return size
+
+
 def gunzip(body: bytes, limit: int) -> bytes:
     """Decompress, never past ``limit`` bytes. Raises RequestError: 413 when there is more, 400 for what is no gzip."""
     decompressed = bytearray()
-    rest = body
+    member = zlib.decompressobj(wbits=_GZIP)
     try:
-        while True:  # a gzip file may be several, one after the other
-            stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            decompressed += stream.decompress(rest, limit + 1 - len(decompressed))
-            if len(decompressed) > limit:
-                raise RequestError(413, "BAD_REQUEST", f"The body is larger than {limit} bytes when decompressed.")
-            if not stream.eof:
-                raise BadRequestError("The body is not a complete gzip stream.")
-            rest = stream.unused_data
-            if not rest:
-                return bytes(decompressed)
+        for start in range(0, len(body), _SLICE):
+            piece = body[start : start + _SLICE]
+            while piece:
+                if member.eof:  # a gzip file may be several, one after the other
+                    member = zlib.decompressobj(wbits=_GZIP)
+                decompressed += member.decompress(piece, limit + 1 - len(decompressed))
+                if len(decompressed) > limit:
+                    raise RequestError(413, "BAD_REQUEST", f"The body is larger than {limit} bytes when decompressed.")
+                piece = member.unused_data
     except zlib.error:
         raise BadRequestError("The body is not a gzip stream.") from None
+    if not member.eof:
+        raise BadRequestError("The body is not a complete gzip stream.")
+    return bytes(decompressed)

@@ -25,9 +25,6 @@ QUEUE_CAPACITY = 256
 _LARGE = 16 * 1024
 """Bytes of a body whose reading takes longer than waking another thread does, some 0.1 ms."""
 
-_RETRY = 0.05
-"""Seconds after which what is begun asks again for room in the queue."""
-
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -150,21 +147,14 @@ class Service:
         return done.outcome
 
     async def run(self, function: Callable[[], Result], *, is_begun: bool = False) -> Result:
-        """Call ``function`` on the model's thread. Raises as ``predict``; a further step of what ``is_begun`` waits
-        however many requests do.
+        """Call ``function`` on the model's thread. Raises as ``predict``; a further step of what ``is_begun`` has its
+        turn however many requests wait.
         """
         self.check_ready()
         assert self._dispatcher is not None  # noqa: S101 - it is ready
         with _refusals:
-            while True:
-                try:
-                    result: Result = (await self._dispatcher.submit(_Step(function))).outcome
-                except QueueFullError:
-                    if not is_begun:
-                        raise
-                    await asyncio.sleep(_RETRY)
-                else:
-                    return result
+            result: Result = (await self._dispatcher.submit(_Step(function), is_begun=is_begun)).outcome
+        return result
 
     def _prepare(self, model: PreparingModel, data: Payload, params: Mapping[str, Any] | None) -> PreparedInput:
         with _blame:

@@ -6,11 +6,13 @@ Standard library only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
+
+Part = TypeVar("Part")
 
 
 class SignatureError(ValueError):
@@ -83,7 +85,7 @@ class Signature:
 
     The rest is for the model's description alone, and changes no cast: whether it is known to refuse null among
     numbers that it requires, or input without rows, and whether it takes ``inputs`` alone, whose values its own type
-    hints check.
+    hints check. One that ``is_partial`` has inputs, and does not tell them.
     """
 
     inputs: tuple[Column, ...] | tuple[Tensor, ...] | None = None
@@ -93,6 +95,7 @@ class Signature:
     takes_null: bool = True
     takes_no_rows: bool = True
     has_type_hints: bool = False
+    is_partial: bool = False
 
     @classmethod
     def from_mlflow(cls, values: Mapping[str, Any]) -> Signature:
@@ -101,11 +104,14 @@ class Signature:
         Raises SignatureError for what is malformed and for nested inputs or parameters (array, object, map, any):
         only MLflow itself can cast those. Nested outputs are left out.
         """
-        try:
-            outputs = _fields(values.get("outputs"))
-        except SignatureError:
-            outputs = None
+        outputs = _known(_fields, values.get("outputs"))
         return cls(_fields(values.get("inputs")), outputs, _params(values.get("params")))
+
+    @classmethod
+    def part_of_mlflow(cls, values: Mapping[str, Any]) -> Signature:
+        """What can be told of a signature that ``from_mlflow`` refuses: all but its inputs, and what else is nested."""
+        outputs, params = _known(_fields, values.get("outputs")), _known(_params, values.get("params"))
+        return cls(None, outputs, params, is_partial=True)
 
     @cached_property
     def columns(self) -> tuple[Column, ...] | None:
@@ -116,6 +122,13 @@ class Signature:
     def tensors(self) -> tuple[Tensor, ...] | None:
         """The inputs, when they are tensors."""
         return None if self.inputs is None else tuple(each for each in self.inputs if isinstance(each, Tensor)) or None
+
+
+def _known(read: Callable[[Any], Part], text: Any) -> Part | None:
+    try:
+        return read(text)
+    except SignatureError:
+        return None
 
 
 def _fields(text: Any) -> tuple[Column, ...] | tuple[Tensor, ...] | None:

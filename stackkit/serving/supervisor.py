@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import selectors
 import signal
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .bounds import HEARTBEAT, LINGER, stuck_after
+from .bounds import HEARTBEAT, LINGER, LOAD_PATIENCE, stuck_after
 from .claims import ClaimError, FailedUpdate, Launch, Phase, ServerState, WorkerPhase, WorkerState
 from .listening import ListenError, is_loopback, listen, url_host
 from .logs import LogWriter
@@ -114,7 +115,7 @@ class Supervisor:
             self._slots = [_Slot(number, each) for number, each in enumerate(sockets)]
             try:
                 for slot in self._slots:
-                    slot.current = self._start(slot, self._launch)
+                    slot.current = self._start(slot, self._launch, patience=0)
             except OSError as error:
                 self._stop(_cannot_start(self._launch, error))
             else:
@@ -194,21 +195,21 @@ class Supervisor:
 
     # the workers
 
-    def _start(self, slot: _Slot, launch: Launch) -> WorkerProcess:
+    def _start(self, slot: _Slot, launch: Launch, *, patience: float) -> WorkerProcess:
         return WorkerProcess(
             launch,
             slot=slot.number,
             listener=slot.listener,
             metrics=self._shared,
             region=slot.free_region(),
-            is_first=self._phase is Phase.STARTING,
+            patience=patience,
             selector=self._selector,
             log=self._log,
         )
 
     def _restart(self, slot: _Slot) -> None:
         try:
-            slot.current = self._start(slot, self._served)
+            slot.current = self._start(slot, self._served, patience=LOAD_PATIENCE)
         except OSError as error:
             logger.error("worker %d cannot be started: %s", slot.number, error.strerror)  # noqa: TRY400
             self._schedule(slot)
@@ -266,7 +267,8 @@ class Supervisor:
             return
         try:
             for slot in self._slots:
-                slot.coming = self._start(slot, self._update)
+                # however long it loads: the worker beside it answers
+                slot.coming = self._start(slot, self._update, patience=math.inf)
         except OSError as error:
             self._fail_update(_cannot_start(self._update, error))
 

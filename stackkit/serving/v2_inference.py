@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequestError, ModelFailedError
@@ -19,6 +20,9 @@ VERSION = "1"
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how long the JSON is in a body with binary data behind it."""
+
+_LONGEST_LENGTH = 19
+"""Digits of a length; Python refuses to read numbers that are very much longer."""
 
 NAMELESS_OUTPUT = "predict"
 """What an output is called that has no name in the signature."""
@@ -53,7 +57,7 @@ def read(body: bytes, header_length: str | None) -> Inference:
 
     length = len(body)
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > length:
+        if not header_length.isdecimal() or len(header_length) > _LONGEST_LENGTH or int(header_length) > length:
             raise BadRequestError("Inference-Header-Content-Length is not the length of the JSON in the body.")
         length = int(header_length)
     content = load_json(body[:length])
@@ -89,11 +93,12 @@ def to_payload(inputs: Mapping[str, Array], signature: Signature | None) -> Payl
     if columns is not None and columns[0].name is not None:
         return Payload(Shape.INPUTS, _columns(inputs, columns))
     tensors = signature.tensors if signature is not None else None
+    is_known = signature is not None and not signature.is_partial
     if tensors is None or tensors[0].name is None:
         if len(inputs) == 1:
             (whole,) = map(_text, inputs.values())
-            return Payload(Shape.INPUTS, whole if signature is not None and columns is None else whole.tolist())
-        if signature is None:
+            return Payload(Shape.INPUTS, whole if is_known and columns is None else whole.tolist())
+        if not is_known:
             return Payload(Shape.INPUTS, {name: _text(values).tolist() for name, values in inputs.items()})
     elif len(tensors) == 1 and len(inputs) == 1 and tensors[0].name not in inputs:
         (whole,) = inputs.values()
@@ -186,7 +191,16 @@ def _array(values: Any) -> Array:
     except ValueError:  # ragged: each row is an element
         array = np.empty(len(values), dtype=object)
         array[:] = values
+    if array.dtype.kind == "O" and _has_gaps(array):
+        array = array.astype("float64")
     return array.reshape(1) if array.ndim == 0 else array
+
+
+def _has_gaps(array: Array) -> bool:
+    """Whether it holds numbers, but for some that are missing."""
+    missing = sum(value is None for value in array.flat)
+    numbers = sum(isinstance(value, Real) and not isinstance(value, bool) for value in array.flat)
+    return 0 < missing < array.size == missing + numbers
 
 
 def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BadRequestError
+from .replies import to_plain
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +35,8 @@ DTYPES = {
 _BFLOAT = "BF16"
 """Known in binary form only; numpy has no such type, so it is widened to float32."""
 _DATATYPES = {np.dtype(name): datatype for datatype, name in DTYPES.items()}
+_MOST_EMPTY = 2**16
+"""Rows that may be without values: as lists they take memory, and in a request they take none."""
 _LENGTH = struct.Struct("<I")
 _NONE = type(None)
 
@@ -57,13 +60,18 @@ def decode(entry: Mapping[str, Any], raw: bytes | None) -> Array:
     values = _from_raw(raw, datatype, name) if raw is not None else _from_json(_flat(entry, shape), datatype, entry)
     if values.size != count:
         raise BadRequestError(f"The input {name} has {values.size} elements, and its shape {count}.")
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise BadRequestError(f"The shape of the input {name} is none that an array can have.") from None
 
 
 def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
     shape = entry.get("shape")
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
         raise BadRequestError(f"The shape of the input {entry['name']} is not a list of sizes.")
+    if 0 in shape and math.prod(shape[: shape.index(0)]) > _MOST_EMPTY:
+        raise BadRequestError(f"The shape of the input {entry['name']} has too many rows without values.")
     return tuple(shape)
 
 
@@ -185,7 +193,7 @@ def encode(name: str, values: Array, *, is_binary: bool) -> tuple[dict[str, Any]
         if flat.dtype.kind == "f" and not np.isfinite(flat).all():
             numbers = [number if math.isfinite(number) else None for number in numbers]
         return entry | {"data": numbers}, b""
-    elements = [_element(value) for value in (flat.astype(str) if flat.dtype.kind in "mM" else flat).tolist()]
+    elements = [_element(value) for value in (to_plain(flat) if flat.dtype.kind in "mM" else flat.tolist())]
     if is_binary:
         pieces = [each if isinstance(each, bytes) else (each or "").encode() for each in elements]
         raw = b"".join(_LENGTH.pack(len(piece)) + piece for piece in pieces)
@@ -199,8 +207,6 @@ def encode(name: str, values: Array, *, is_binary: bool) -> tuple[dict[str, Any]
 def _element(value: Any) -> str | bytes | None:
     if value is None or isinstance(value, str | bytes):
         return value
-    from .replies import to_plain
-
     plain = to_plain(value)
     return plain if isinstance(plain, str | None) else json.dumps(plain, allow_nan=False)
 

@@ -12,6 +12,7 @@ import functools
 import gc
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ from . import formats, protocols
 from .access import AccessLog, write_to_pipe
 from .app import App
 from .batching import Batching
-from .bounds import HEARTBEAT, LOAD_PATIENCE, stuck_after
+from .bounds import HEARTBEAT, stuck_after
 from .errors import ModelFormatError, ModelLoadError
 from .http_server import Server, tls_context
 from .logs import LogFormat
@@ -92,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         # where it is accepted at once, that is from before the load begins to compete for the interpreter
         loop.call_soon(threading.Thread(target=load, name="loader", daemon=True).start)
-        if options.accept == "loaded":
+        if options.patience:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(loaded.wait(), LOAD_PATIENCE)
+                await asyncio.wait_for(loaded.wait(), None if math.isinf(options.patience) else options.patience)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         async with asyncio.TaskGroup() as group:
@@ -222,7 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--metrics", type=int, required=True, help="descriptor of the memory that the workers share")
     parser.add_argument("--region", type=int, required=True, help="this worker's part of it")
     parser.add_argument("--log-format", choices=list(LogFormat), required=True)
-    parser.add_argument("--accept", choices=["at-once", "loaded"], required=True)
+    parser.add_argument(
+        "--patience", type=float, required=True, help="seconds for which connections wait for the model; inf: all"
+    )
     parser.add_argument("--token-file")
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")

@@ -37,12 +37,12 @@ class WorkerProcess:
         listener: socket.socket,
         metrics: int,
         region: int,
-        is_first: bool,
+        patience: float,
         selector: selectors.BaseSelector,
         log: LogWriter,
     ) -> None:
-        """Start it. ``metrics`` is the descriptor of the shared memory. The first worker in a slot says at once that
-        the model is loading, any other accepts when it has loaded. Raises OSError.
+        """Start it. ``metrics`` is the descriptor of the shared memory. It accepts connections when it has loaded the
+        model, or after ``patience`` seconds, to say that it is loading. Raises OSError.
         """
         self.launch = launch
         self.slot = slot
@@ -58,13 +58,12 @@ class WorkerProcess:
         self._log = log
         self._messages = bytearray()
         self._text = bytearray()
-        accept = "at-once" if is_first else "loaded"
         ours, theirs = socket.socketpair()
         output, write_end = os.pipe()
         inherited = {"listener": listener.fileno(), "control": theirs.fileno(), "metrics": metrics, "region": region}
         try:
             self._process = subprocess.Popen(
-                [*_command(launch, slot, inherited), "--accept", accept],
+                [*_command(launch, slot, inherited), "--patience", str(patience)],
                 env=_environment(launch, slot),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,

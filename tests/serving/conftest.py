@@ -56,6 +56,7 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.sent = bytearray()
         self.is_reading = True
+        self.unsent = 0
         self.was_closed = False
         self._has_left = False
 
@@ -76,7 +77,7 @@ class Transport(asyncio.Transport):
         self.was_closed = True
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def pause_reading(self) -> None:
         self.is_reading = False

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import logging
+import random
 import threading
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from stackkit.serving import __version__
 from stackkit.serving.app import App
+from stackkit.serving.scoring import gunzip
 
 JSON = {"content-type": "application/json"}
 Call = Callable[..., Any]
@@ -201,6 +207,29 @@ def test_gzip_is_decoded(call: Call, make_app: MakeApp) -> None:
     assert call(make_app(double), body=body, headers=headers).content == {"predictions": [8]}
 
 
+def test_gzip_of_many_members_is_decoded_in_small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a member is copied: of millions of them, all that follows would be, each time."""
+    sizes: list[int] = []
+    original = zlib.decompressobj
+
+    class Member:
+        def __init__(self, wbits: int) -> None:
+            self._member = original(wbits=wbits)
+
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            sizes.append(len(data))
+            return self._member.decompress(data, limit)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._member, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Member)
+    members = [b"", b"ab", random.Random(0).randbytes(40_000), b"", b"c"] * 500
+    body = b"".join(gzip.compress(each, 1, mtime=0) for each in members[:50]) + gzip.compress(b"", mtime=0) * 3000
+    assert gunzip(body, len(body)) == b"".join(members[:50])
+    assert max(sizes) < 32 * 1024
+
+
 @pytest.mark.parametrize("body", [b"{}", gzip.compress(b'{"inputs": [1]}', mtime=0)[:-9]], ids=["plain", "cut short"])
 def test_what_is_no_gzip_is_400(call: Call, make_app: MakeApp, body: bytes) -> None:
     assert call(make_app(double), body=body, headers={**JSON, "content-encoding": "gzip"}).status == 400
@@ -225,6 +254,19 @@ def test_a_body_beyond_the_limit_is_413(
 ) -> None:
     reply = call(make_app(double, max_body=100), body=body, headers=headers, chunks=chunks)
     assert (reply.status, reply.content["error_code"]) == (413, "BAD_REQUEST")
+
+
+def test_a_parquet_file_that_unfolds_beyond_the_limit_is_413(call: Call, make_app: MakeApp) -> None:
+    content = io.BytesIO()
+    pd.DataFrame({"a": np.zeros(200_000, dtype="int8"), "b": "text"}).to_parquet(content)
+    headers = {"content-type": "application/vnd.apache.parquet"}
+    replies = [
+        call(make_app(len, max_body=size), body=content.getvalue(), headers=headers) for size in (399_999, 500_000)
+    ]
+    assert len(content.getvalue()) < 50_000
+    assert [reply.status for reply in replies] == [413, 200]
+    assert replies[1].content == {"predictions": 200_000}
+    assert call(make_app(len), body=b"PAR1", headers=headers).status == 400
 
 
 def test_a_body_at_the_limit_is_answered(call: Call, make_app: MakeApp) -> None:

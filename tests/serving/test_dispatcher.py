@@ -104,6 +104,67 @@ def test_when_a_call_for_several_fails_each_is_tried_alone() -> None:
     assert bad.args == ("bad",)
 
 
+def test_what_is_tried_alone_is_answered_when_it_is_done() -> None:
+    turn = threading.Semaphore(0)
+    calls: list[list[str]] = []
+
+    def function(works: Sequence[Work]) -> list[str]:
+        calls.append([work.name for work in works])
+        turn.acquire()
+        if len(works) > 1:
+            raise LookupError
+        return [work.name.upper() for work in works]
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(function, capacity=100, max_rows=64)
+
+        def submit(*names: str) -> list[asyncio.Task[Done[str]]]:
+            return [asyncio.create_task(dispatcher.submit(Work(name, "k"))) for name in names]
+
+        async def until_called(times: int) -> None:
+            while len(calls) < times:
+                await asyncio.sleep(0.001)
+
+        (first,) = submit("first")
+        await until_called(1)
+        a, b, unheard, given_up = submit("a", "b", "unheard", "given up")
+        await asyncio.sleep(0)
+        turn.release()
+        await until_called(2)
+        (later,) = submit("later")
+        unheard.cancel()
+        await asyncio.sleep(0)
+        turn.release()
+        await until_called(3)
+        given_up.cancel()
+        turn.release()
+        assert (await a).outcome == "A"
+        turn.release(2)
+        assert [(await task).outcome for task in (first, b, later)] == ["FIRST", "B", "LATER"]
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert calls == [["first"], ["a", "b", "unheard", "given up"], ["a"], ["b"], ["later"]]
+
+
+def test_each_call_has_its_own_time() -> None:
+    """So that a call for many, each of which is then done alone, is not taken for one that hangs."""
+    gate = Gate(fail=lambda works: len(works) > 1)
+    seen: list[float] = []
+
+    async def scenario() -> None:
+        dispatcher: Dispatcher[Work, str] = Dispatcher(gate, capacity=100, max_rows=64)
+        original = gate._fail
+        gate._fail = lambda works: seen.append(dispatcher._began or 0.0) or original(works)
+        tasks = [asyncio.create_task(dispatcher.submit(Work(name, "k"))) for name in ("first", "a", "b")]
+        await asyncio.sleep(0)
+        gate.released.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert gate.calls[-2:] == [["a"], ["b"]]
+    assert len(set(seen)) == len(seen)
+
+
 def test_cancelled_work_that_still_waits_is_never_done_and_gives_up_its_place() -> None:
     gate = Gate()
 
@@ -136,10 +197,14 @@ def test_no_more_may_wait_than_the_capacity() -> None:
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
             await dispatcher.submit(Work("refused"))
+        step = asyncio.create_task(dispatcher.submit(Work("step of what is begun"), is_begun=True))
+        await asyncio.sleep(0)
+        assert dispatcher.waiting == 2
         gate.released.set()
-        await asyncio.gather(running, waiting)
+        await asyncio.gather(running, waiting, step)
 
     asyncio.run(scenario())
+    assert gate.calls == [["running"], ["waiting"], ["step of what is begun"]]
 
 
 def test_it_says_for_how_long_it_has_been_busy() -> None:

@@ -231,6 +231,8 @@ def test_a_client_is_told_to_go_on_when_its_body_is_wanted(hold: Any, transport:
 def test_a_client_is_not_told_to_go_on_when_its_body_is_not_wanted(hold: Any, transport: Any) -> None:
     hold(saying(post(b"/refuse", b"body", b"Expect: 100-continue")[:-4]))
     assert bodies(transport.sent) == [b"no"]
+    # or else its next request would be taken for the body that it has never sent
+    assert b"\r\nconnection: close\r\n" in transport.sent
 
 
 def test_the_rest_of_a_body_that_nobody_wants_is_passed_over(hold: Any, transport: Any) -> None:
@@ -356,6 +358,41 @@ def test_a_head_that_is_too_long_closes_its_connection(hold: Any, transport: Any
     hold(saying(b"GET / HTTP/1.1\r\n", lines, lines, lines))
     assert transport.was_closed
     assert transport.sent == b""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[b"x: y\r\n" * 5000] * 3, [b"x: " + LARGE, LARGE], [b";" + LARGE, LARGE]],
+    ids=["trailers", "a trailer", "a chunk's extension"],
+)
+def test_what_is_neither_head_nor_body_is_no_longer_than_a_head(hold: Any, transport: Any, pieces: list[bytes]) -> None:
+    end = b"0" if pieces[0].startswith(b";") else b"0\r\n"
+    echo = hold(saying(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n" + end, *pieces))
+    assert transport.was_closed
+    assert transport.sent == b""
+    assert echo.gone == ["ClientGoneError"]
+
+
+def test_what_comes_in_one_piece_with_the_beginning_of_a_head_is_none_of_it(hold: Any, transport: Any) -> None:
+    said = post(b"/", LARGE) + post(b"/", b"next")
+    hold(saying(said[:-30], said[-30:]))
+    assert bodies(transport.sent) == [LARGE, b"next"]
+
+
+@pytest.mark.parametrize("line", [b"Connection: close", b"Connection: keep-alive"])
+def test_a_client_has_time_for_a_reply_while_it_takes_some_of_it(hold: Any, transport: Any, line: bytes) -> None:
+    async def scenario(connection: Connection) -> None:
+        transport.unsent = 100
+        connection.data_received(post(b"/", b"body", line))
+        await settle()
+        later = connection.loop.time() + KEEP_ALIVE + 1
+        assert not connection.is_overdue(connection.loop.time())
+        transport.unsent = 99
+        assert not connection.is_overdue(later)
+        assert not connection.is_overdue(connection.loop.time())
+        assert connection.is_overdue(later)
+
+    hold(scenario)
 
 
 def test_how_long_a_client_may_be_silent(hold: Any) -> None:

@@ -57,6 +57,11 @@ def test_the_reply_is_of_the_type_that_the_caller_likes_best(accept: str | None,
     assert reply_type(accept) == expected
 
 
+@pytest.mark.parametrize("accept", ["text/event-stream;q=0", "application/json;q=0", "text/event-stream;q=x"])
+def test_nobody_is_streamed_to_who_does_not_want_it(accept: str) -> None:
+    assert reply_type(accept, can_stream=True) == "application/json"
+
+
 def test_content_encodings() -> None:
     assert [is_gzipped(header) for header in (None, "identity", "gzip", " GZIP ", "x-gzip")] == [0, 0, 1, 1, 1]
     with pytest.raises(RequestError):

@@ -102,6 +102,11 @@ def test_every_line_is_prometheus_text(memory: Memory) -> None:
     assert [line for line in text.splitlines() if not re.fullmatch(f"{comment}|{sample}", line)] == []
 
 
+def test_its_errors_are_json(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
+    reply = call(make_app(lambda data: data), "/metrics")
+    assert (reply.status, reply.content["error_code"]) == (405, "BAD_REQUEST")
+
+
 def test_requests_are_counted_by_route_and_status(make_app: Callable[..., App], call: Callable[..., Any]) -> None:
     app = make_app(lambda data: data)
     for _ in range(3):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def _save_functions(folder: Path) -> None:
         def predict(self, context, model_input, params=None):
             return [int(sum(values)) for values in model_input["x"]]
 
-    nested = ModelSignature(inputs=Schema([ColSpec(Array(DataType.long), "x")]))
+    nested = ModelSignature(inputs=Schema([ColSpec(Array(DataType.long), "x")]), params=params)
     mlflow.pyfunc.save_model(folder / "nested", python_model=Sums(), signature=nested, pip_requirements=["mlflow"])
 
     class Talker(mlflow.pyfunc.PythonModel):
@@ -261,6 +262,23 @@ def test_nested_columns_are_cast_by_mlflow(
     reply = call(app, body=b"x\n1\n", headers={"content-type": "text/csv"})
     assert (reply.status, reply.content["error_code"]) == (400, "BAD_REQUEST")
     assert reply.content["message"] == "Not all of the model's columns can be sent as CSV: x: Array(long) (required)."
+
+
+def test_of_a_nested_signature_everything_else_is_told(
+    models: Path, tmp_path: Path, serve_model: Callable[..., App], call: Callable[..., Any]
+) -> None:
+    shutil.copytree(models / "nested", tmp_path / "nested")
+    example = {"dataframe_records": [{"x": [1, 2]}]}
+    (tmp_path / "nested" / "serving_input_example.json").write_text(json.dumps(example))
+    app = serve_model(formats.load(str(tmp_path / "nested")))
+    operation = call(app, "/openapi.json", method="GET").content["paths"]["/invocations"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    assert content["example"] == example
+    assert call(app, body=example).content == {"predictions": [3]}
+    params = content["schema"]["oneOf"][0]["properties"]["params"]["anyOf"][0]["properties"]
+    assert list(params) == ["scale", "count"]
+    sent = {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 2], "data": [1, 2]}]}
+    assert call(app, "/v2/models/model/infer", body=sent).status == 400
 
 
 @pytest.mark.parametrize("data", [Payload(Shape.WHOLE, {"prompt": "a b"}), Payload(Shape.RECORDS, [{"prompt": "a b"}])])

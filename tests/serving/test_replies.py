@@ -52,7 +52,8 @@ def test_predictions_become_strict_json(predictions: Any, expected: Any) -> None
 
 
 def test_timestamps_in_arrays_become_text() -> None:
-    assert json.loads(encode(np.array(["2024-01-02"], dtype="M8[D]"))) == {"predictions": ["2024-01-02"]}
+    dates = np.array([["2024-01-02", "NaT"]], dtype="M8[D]")
+    assert json.loads(encode(dates)) == {"predictions": [["2024-01-02", None]]}
 
 
 def test_an_object_that_can_dump_itself() -> None:
@@ -81,6 +82,12 @@ def test_what_json_cannot_say_is_named() -> None:
         ([True, "a", None], 'true\n"a"\nnull\n', 'true\na\n""\n'),
         ([[1, [2, 3]]], "[1, [2, 3]]\n", '1,"[2, 3]"\n'),
         ({"p": 1}, '{"p": 1}\n', "1\n"),
+        (
+            {"p": [1, 2], "q": np.eye(2)},
+            '{"p": 1, "q": [1.0, 0.0]}\n{"p": 2, "q": [0.0, 1.0]}\n',
+            '1,"[1.0, 0.0]"\n2,"[0.0, 1.0]"\n',
+        ),
+        ({"p": [1, 2], "q": [3]}, '{"p": [1, 2], "q": [3]}\n', '"[1, 2]",[3]\n'),
         (7, "7\n", "7\n"),
         ([], "", ""),
     ],

@@ -33,6 +33,15 @@ def test_tensors_are_read() -> None:
     assert signature.columns is None
 
 
+def test_a_part_of_what_is_nested_can_be_told() -> None:
+    nested = '[{"type": "array", "items": {"type": "long"}, "name": "x", "required": true}]'
+    params = '[{"name": "k", "type": "long", "default": 3, "shape": null}]'
+    values = {"inputs": nested, "outputs": nested, "params": params}
+    assert Signature.part_of_mlflow(values) == Signature(params=(Param(DataType.LONG, "k", 3),), is_partial=True)
+    values["params"] = '[{"name": "k", "type": "object", "properties": {}}]'
+    assert Signature.part_of_mlflow(values) == Signature(is_partial=True)
+
+
 def test_nested_outputs_are_left_out() -> None:
     values = {"inputs": '[{"type": "long", "name": "i"}]', "outputs": '[{"type": "map", "values": {"type": "long"}}]'}
     assert Signature.from_mlflow(values).outputs is None

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import http.client
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,50 @@ def test_streams_take_turns_and_keep_their_context(serve_model: Callable[..., Ap
     assert first == [b'data: "a"\n\n'] * 3 + [b"data: [DONE]\n\n"]
     assert second == [b'data: "b"\n\n'] * 3 + [b"data: [DONE]\n\n"]
     assert plain == [b'{"predictions": "nobody"}']
+
+
+def test_a_stream_has_its_turn_however_many_wait(serve_model: Callable[..., App]) -> None:
+    turn, began = threading.Semaphore(0), threading.Event()
+    calls: list[Any] = []
+
+    def whole(data: Any) -> Any:
+        began.set()
+        turn.acquire()
+        calls.append(data)
+        return data
+
+    def chunks(_: Any) -> Iterator[str]:
+        for number in range(3):
+            calls.append(f"chunk {number}")
+            yield f"chunk {number}"
+
+    app = serve_model(PythonModel("test", whole, chunks), queue_capacity=1)
+
+    async def scenario() -> None:
+        streamed = Client({"inputs": []})
+        plain = {"content-type": "application/json"}
+        others: list[asyncio.Task[None]] = []
+
+        async def hear(response: Response) -> None:
+            assert not isinstance(response.body, bytes)
+            async for piece in response.body:
+                streamed.heard.append(piece)
+                if not others:  # the model is busy, and the queue is full
+                    others.append(asyncio.create_task(Client({"inputs": 1}).ask(app, plain)))
+                    await asyncio.to_thread(began.wait)
+                    others.append(asyncio.create_task(Client({"inputs": 2}).ask(app, plain)))
+                    await asyncio.sleep(0)
+                    refused = Client({"inputs": 3})
+                    await refused.ask(app, plain)
+                    assert refused.response.status == 503
+                    asyncio.get_running_loop().call_soon(turn.release, 2)
+
+        await app(Request("POST", "/invocations", EVENTS, streamed), hear)
+        await asyncio.gather(*others)
+        assert streamed.heard[-1] == b"data: [DONE]\n\n"
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert calls == ["chunk 0", 1, 2, "chunk 1", "chunk 2"]
 
 
 def test_a_running_server_sends_each_chunk_as_it_comes(tmp_path: Path, start_server: Callable[..., Any]) -> None:

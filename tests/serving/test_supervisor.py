@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,43 @@ def test_the_delay_doubles_while_a_worker_dies_young(
     assert Supervisor(Launch(token="t", model=echo_model), log, report).run().phase is Phase.STOPPED
     delays = [record.args[-1] for record in caplog.records if "is replaced in" in record.msg]  # type: ignore[index]
     assert delays == [0.1, 0.2]
+
+
+def test_while_a_model_loads_for_long_the_one_before_it_answers_alone(
+    echo_model: str, log: LogWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(supervisor, "LOAD_PATIENCE", 0.0)
+    loads, go_on = tmp_path / "loads", tmp_path / "go-on"
+    (tmp_path / "slow.py").write_text(
+        f"import os, time\nopen({str(loads)!r}, 'x')\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)\n"
+        "def predict(data):\n    return data\n"
+    )
+    update = Launch(token="update", model=f"{tmp_path / 'slow.py'}:predict", revision=1)
+    statuses: list[int] = []
+
+    def ask(port: int | None) -> None:
+        while not loads.exists():
+            time.sleep(0.01)
+        for _ in range(50):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/ping")
+            statuses.append(connection.getresponse().status)
+            connection.close()
+        go_on.touch()
+
+    def report(state: ServerState) -> None:
+        if state.phase is Phase.READY and state.token == "update":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif state.phase is Phase.READY and not asking:
+            asking.append(threading.Thread(target=ask, args=(state.port,), daemon=True))
+            asking[0].start()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    asking: list[threading.Thread] = []
+    running = Supervisor(Launch(token="t", model=echo_model), log, report, lambda: update)
+    assert running.run().phase is Phase.STOPPED
+    asking[0].join()
+    assert statuses == [200] * 50
 
 
 def test_phases_come_in_order_and_signals_are_given_back(echo_model: str, log: LogWriter) -> None:

@@ -201,6 +201,9 @@ def test_a_model_without_signature_gets_what_json_could_have_said(make_app: Call
         (np.array([True]), [("predict", "BOOL", [1], [True])]),
         (np.array([1.0, np.nan]), [("predict", "FP64", [2], [1.0, None])]),
         (np.array([[1, 2]], dtype="uint8"), [("predict", "UINT8", [1, 2], [1, 2])]),
+        ([1, None, np.float32(0.5)], [("predict", "FP64", [3], [1.0, None, 0.5])]),
+        ([True, None], [("predict", "BYTES", [2], ["true", None])]),
+        ([None], [("predict", "BYTES", [1], [None])]),
         (["a", "b"], [("predict", "BYTES", [2], ["a", "b"])]),
         ([[1], [1, 2]], [("predict", "BYTES", [2], ["[1]", "[1, 2]"])]),
         (7, [("predict", "INT64", [1], [7])]),
@@ -250,7 +253,16 @@ def test_each_output_says_whether_it_is_wanted_in_binary_form(adder: App, call: 
 
 @pytest.mark.parametrize(
     ("size", "length"),
-    [(17, None), (8, None), (-1, None), ("16", None), (16, "x"), (16, "1000000"), (16, "10")],
+    [
+        (17, None),
+        (8, None),
+        (-1, None),
+        ("16", None),
+        (16, "x"),
+        (16, "1000000"),
+        (16, "10"),
+        pytest.param(16, "9" * 5000, id="too many digits"),
+    ],
 )
 def test_binary_data_that_do_not_add_up_are_400(adder: App, call: Call, size: Any, length: str | None) -> None:
     given = {"name": "a", "datatype": "FP64", "shape": [2], "parameters": {"binary_data_size": size}}

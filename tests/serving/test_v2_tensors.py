@@ -81,6 +81,11 @@ def test_data_may_be_nested_or_flat(data: list[Any]) -> None:
     assert decode(entry("INT64", data, [2, 2]), None).tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("shape", [[0], [0, 3], [3, 0], [0, 2**31 - 1]])
+def test_there_may_be_no_values(shape: list[int]) -> None:
+    assert decode(entry("FP32", [], shape), None).shape == tuple(shape)
+
+
 def test_bytes_may_be_sent_as_base64() -> None:
     assert decode(entry("BYTES", ["aGk=", None], content_type="base64"), None).tolist() == [b"hi", None]
     with pytest.raises(BadRequestError, match="text that is not base64"):
@@ -96,8 +101,8 @@ def test_bytes_are_answered_as_base64() -> None:
 def test_what_has_no_datatype_is_text() -> None:
     values = np.array([None, {"a": 1}, datetime.date(2024, 1, 2), 1.5], dtype=object)
     assert encode("x", values, is_binary=False)[0]["data"] == [None, '{"a": 1}', "2024-01-02", "1.5"]
-    dates = np.array(["2024-01-02"], dtype="datetime64[s]")
-    assert encode("x", dates, is_binary=False)[0]["data"] == ["2024-01-02T00:00:00"]
+    dates = np.array(["2024-01-02", "NaT"], dtype="datetime64[s]")
+    assert encode("x", dates, is_binary=False)[0]["data"] == ["2024-01-02T00:00:00", None]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,10 @@ def test_what_has_no_datatype_is_text() -> None:
         (entry("INT64", [1], [True]), None),
         (entry("INT64", None, [1]), None),
         (entry("INT24", [1]), None),
+        (entry("INT64", [1], [1] * 65), None),
+        (entry("INT64", [], [0] + [2**31 - 1] * 3), None),
+        (entry("INT64", [], [2**31 - 1, 0]), None),
+        (entry("INT64", [], [1000, 1000, 0, 1]), None),
         (entry(["INT8"], [1]), None),
         (entry("INT32", shape=[1]), b"98765"),
         (entry("INT32", shape=[2]), b"1234"),

@@ -43,7 +43,7 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
             command += ["--request-timeout", "60", "--max-body", str(max_body)]
             command += ["--batching", "auto", "--max-batch-size", "64", "--casting", "exact"]
             memory = Memory.create(1)
-            command += ["--log-format", "text", "--accept", "at-once", "--metrics", str(memory), "--region", "0"]
+            command += ["--log-format", "text", "--patience", "0", "--metrics", str(memory), "--region", "0"]
             process = subprocess.Popen(command, pass_fds=(listener.fileno(), theirs.fileno(), memory))
             os.close(memory)
         workers.append(Worker(process, ours, ours.makefile("rb"), port))

@@ -174,11 +174,7 @@ def _one_each(predictions: Any, chunk: Chunk) -> Any:
 
 def _as_rows(predictions: Any) -> Any | None:
     if isinstance(predictions, Mapping):
-        plain = replies.to_plain(predictions)
-        columns = list(plain.values())
-        if not columns or not all(isinstance(column, list) for column in columns) or len(set(map(len, columns))) > 1:
-            return None
-        return [dict(zip(plain, row, strict=True)) for row in zip(*columns, strict=True)]
+        return replies.rows_of(replies.to_plain(predictions))
     if isinstance(predictions, str | bytes) or not hasattr(predictions, "__len__"):
         return None
     if isinstance(predictions, tuple):

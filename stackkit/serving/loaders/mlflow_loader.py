@@ -32,7 +32,8 @@ class MlflowModel:
         self._params_schema = metadata.get_params_schema()
         self._has_type_hints = metadata._is_signature_from_type_hint()
         self.signature = _signature(metadata, mlflow_direct.read_example(folder), self._has_type_hints)
-        self._exact = None if casting is Casting.MLFLOW or self._has_type_hints else self.signature
+        is_exact = casting is Casting.EXACT and not self._has_type_hints and not self.signature.is_partial
+        self._exact = self.signature if is_exact else None
         self.name = folder.name
         self.chat_keys = _chat_keys(self._schema)
         self.can_stream = bool(metadata.flavors.get("python_function", {}).get("streamable"))
@@ -128,14 +129,13 @@ def _refusal(error: Any) -> RequestError:
     return RequestError(int(error.get_http_status_code()), error.error_code, error.message)
 
 
-def _signature(metadata: Any, example: Any, has_type_hints: bool) -> Signature | None:
-    """None for a signature with nested inputs; an empty one for a model without."""
-    if metadata.signature is None:
-        return Signature(example=example, has_type_hints=has_type_hints)
+def _signature(metadata: Any, example: Any, has_type_hints: bool) -> Signature:
+    """An empty one for a model without."""
+    values = {} if metadata.signature is None else metadata.signature.to_dict()
     try:
-        signature = Signature.from_mlflow(metadata.signature.to_dict())
+        signature = Signature.from_mlflow(values)
     except SignatureError:
-        return None
+        signature = Signature.part_of_mlflow(values)
     return replace(signature, example=example, has_type_hints=has_type_hints)
 
 
