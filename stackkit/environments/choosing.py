@@ -51,9 +51,15 @@ def choose(reference: str, format: str, manager: str | None = None) -> ChosenEnv
 
     ``manager`` is a value of EnvManager. Without one, the model is run here when it asks for nothing that differs
     from what is here; otherwise in an environment made by uv, by venv and pip where there is no uv, or by conda when
-    only that can. Raises ModelError when the model's files cannot be read, or no such environment can be made of them.
+    only that can; what is to be run here is, whatever it asks for. Raises ModelError when the model's files cannot be
+    read, or no such environment can be made of them.
     """
-    asked = requirements.read(reference, format)
+    try:
+        asked = requirements.read(reference, format)
+    except ModelError as error:
+        if manager != EnvManager.LOCAL:
+            raise
+        return ChosenEnvironment(EnvManager.LOCAL, None, (error.message.removesuffix("."),))
     found = tuple(differences(asked, reference, format))
     if manager is not None:
         wanted = EnvManager(manager)

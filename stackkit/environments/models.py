@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +13,7 @@ from . import mlflow_models
 from .files import ModelFile, digest_files, list_files, reading
 from .keeping import KeptModel, keep_copy, model_format
 from .python_references import PythonReference, find_source
-from .requirements import beside
+from .requirements import beside, included
 
 # control characters, and what stands for bytes that are no UTF-8: neither can be stored and shown
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -101,9 +101,12 @@ def _resolve_local(
 
 
 def _requirements_beside(path: Path) -> list[ModelFile]:
-    """The requirements beside a model's file: a file of the model as well, since they say what it is run with."""
+    """The requirements beside a model's file and what they include: files of the model as well, since they say what it
+    is run with.
+    """
     found = None if path.is_dir() else beside(path)
-    return [] if found is None else list_files(found)
+    files = [] if found is None else included(found)
+    return [replace(list_files(file)[0], name=file.relative_to(path.parent).as_posix()) for file in files]
 
 
 def _resolve_module(reference: PythonReference) -> ResolvedModel:
@@ -140,13 +143,15 @@ def _refuse_malformed(uri: str) -> None:
     if _UNPRINTABLE.search(uri):
         raise ModelError(f"{uri!a} is no model URI: it cannot be printed.", "Rename the model in plain characters.")
     try:
-        password = urlsplit(uri).password if "://" in uri else None
+        parts = urlsplit(uri if "://" in uri else "")
+        # over HTTP a user without a password is a token; SSH and others have to be told whom to ask as
+        secret = parts.password or (parts.scheme in ("http", "https") and parts.username)
     except ValueError as error:
         raise ModelError(f"{uri} is no model URI: {error}.", "Check the host in it.") from error
-    if password:
+    if secret:
         # the URI is shown in tables and kept in the history: it is no place for a secret, nor is this message
         raise ModelError(
-            "The model URI holds a password, and URIs are kept and shown.",
+            "The model URI holds a password or a token, and URIs are kept and shown.",
             "Leave it out; give the credentials the way the storage's own tools read them (environment or file).",
         )
 

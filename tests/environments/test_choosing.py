@@ -55,6 +55,16 @@ def test_what_was_told_is_done_and_the_differences_are_known(model: Callable[...
     assert (here.manager, here.spec, len(here.differences)) == ("local", None, 1)
 
 
+def test_what_cannot_be_read_can_be_run_here_all_the_same(model: Callable[..., str]) -> None:
+    reference = model("-e .")
+    with pytest.raises(ModelError, match="for editing") as raised:
+        choose(reference, "joblib")
+    assert "--env-manager local" in str(raised.value.hint)
+    chosen = choose(reference, "joblib", "local")
+    assert (chosen.manager, chosen.spec) == ("local", None)
+    assert "for editing" in chosen.differences[0]
+
+
 @pytest.mark.parametrize("reference", ["json:loads", "/m/model.joblib"])
 def test_no_environment_is_made_of_nothing(reference: str) -> None:
     with pytest.raises(ModelError, match="says nothing of what it needs"):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
 
+from stackkit.environments import comparison
 from stackkit.environments.comparison import differences
 from stackkit.environments.requirements import ModelRequirements
 
@@ -24,7 +25,7 @@ def compared(**asked: object) -> list[str]:
         f"numpy=={NUMPY}",
         f"NumPy >= 1.0 --hash=sha256:{'0' * 64}",
         "no-such-package; python_version < '3'",
-        "pydantic[email]",
+        "pytest-xdist[no-such-extra]",
     ],
 )
 def test_what_is_here_is_no_difference(line: str) -> None:
@@ -38,11 +39,33 @@ def test_what_is_here_is_no_difference(line: str) -> None:
         ("no-such-package>=2", "no-such-package >=2 (not here)"),
         ("no-such-package", "no-such-package (not here)"),
         ("numpy @ https://example.org/numpy.whl", f"numpy https://example.org/numpy.whl (here {NUMPY})"),
+        (
+            "numpy @ git+https://ann:hunter2@example.org/numpy",
+            f"numpy git+https://example.org/numpy (here {NUMPY})",
+        ),
+        ("https://ann:hunter2@example.org/n.whl", "https://example.org/n.whl (which cannot be compared)"),
         ("/m/own-1.0-py3-none-any.whl", "/m/own-1.0-py3-none-any.whl (a file of the model's)"),
     ],
 )
 def test_each_difference_is_told(line: str, told: str) -> None:
     assert compared(packages=(line,)) == [told]
+
+
+def test_what_an_extra_needs_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Installed:
+        version = "1.0"
+        requires = ("numpy", "answers>=2; extra == 'all'", "own[more]; extra == 'all'", "pytest>999; extra == 'more'")
+
+    def installed(name: str) -> object:
+        return Installed() if name == "own" else distribution(name)
+
+    monkeypatch.setattr(comparison, "distribution", installed)
+    pytest_here = version("pytest")
+    assert compared(packages=("own[all]",)) == [
+        "answers >=2 (not here), for own[all]",
+        f"pytest >999 (here {pytest_here}), for own[more], for own[all]",
+    ]
+    assert compared(packages=("own",)) == []
 
 
 def test_constraints_are_for_what_is_here() -> None:

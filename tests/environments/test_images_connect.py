@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import gc
+import json
+import ssl
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from urllib3.exceptions import ProtocolError
 
 from stackkit.environments.images import connect
@@ -31,6 +41,83 @@ def test_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(PlatformUnavailableError, match=r"at tcp://127\.0\.0\.1:1: Connection refused"):
         connect()
+
+
+class Engine(BaseHTTPRequestHandler):
+    """As much of one as is asked for when somebody connects."""
+
+    def do_GET(self) -> None:
+        content = b"OK" if self.path.endswith("/_ping") else json.dumps({"ApiVersion": "1.41"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has there
+        pass
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder as DOCKER_CERT_PATH names one; engine and client bear the same certificate, which they trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    ).public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for file, content in (("cert.pem", signed), ("ca.pem", signed), ("key.pem", private)):
+        (tmp_path / file).write_bytes(content)
+    return tmp_path
+
+
+@pytest.fixture
+def engine(certificates: Path) -> Iterator[str]:
+    """The address of an engine that is asked over TLS, by who bears a certificate."""
+    with ThreadingHTTPServer(("localhost", 0), Engine) as server:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+        context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"tcp://localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_engine_that_is_named_is_asked_over_tls(
+    engine: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # where one is set, the SDK trusts no other certificates
+        monkeypatch.delenv(name, raising=False)
+    connect(engine).close()
+    (certificates / "cert.pem").unlink()
+    with pytest.raises(PlatformUnavailableError, match=f"No Docker Engine answers at {engine}: "):
+        connect(engine)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_socket_needs_no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path / "elsewhere"))
+    with pytest.raises(PlatformUnavailableError, match="No such file or directory") as caught:
+        connect(f"unix://{tmp_path / 'docker.sock'}")
+    assert str(caught.value.message).startswith(f"No Docker Engine answers at unix://{tmp_path}")
+    del caught
+    gc.collect()
 
 
 def test_a_host_that_is_none() -> None:

@@ -137,6 +137,43 @@ def test_a_file_that_the_requirements_name_comes_along(model: Resolve, model_fol
     assert str(model_folder.parent) not in text(context, "requirements/requirements.txt")
 
 
+def test_of_a_folder_elsewhere_nothing_but_archives_comes_along(model: Resolve, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "churn-1.0-py3-none-any.whl").write_bytes(b"wheel")
+    (elsewhere / "id_rsa").write_text("secret")
+    context = make_context(model(requirements__txt=f"--find-links '{elsewhere}'\nchurn\n"))
+    names = [file.name for file in context.files if file.name.startswith("requirements/local/")]
+    assert [name.rpartition("/")[2] for name in names] == ["churn-1.0-py3-none-any.whl"]
+    option = f"--find-links '/build/{names[0].removeprefix('requirements/').rpartition('/')[0]}'"
+    assert requirements(context)[0] == option
+    (tmp_path / "id_rsa").write_text("secret")
+    context = make_context(model(requirements__txt=f"--find-links {tmp_path / 'id_rsa'}\n"))
+    assert not [file.name for file in context.files if file.name.startswith("requirements/local/")]
+
+
+def test_hashes_are_wanted_of_the_models_own_requirements_alone(model: Resolve) -> None:
+    asked = f"--require-hashes\n-c limits.txt\nscikit-learn==1.5.2 --hash=sha256:{'0' * 64}\n"
+    context = make_context(model(requirements__txt=asked, limits__txt="scipy<1.15\n"))
+    assert requirements(context) == [
+        "--require-hashes",
+        "--constraint constraints.txt",
+        f"scikit-learn==1.5.2 --hash=sha256:{'0' * 64}",
+    ]
+    beside = text(context, "requirements/server-requirements.txt").splitlines()
+    assert beside[:2] == ["--constraint constraints.txt", "scikit-learn==1.5.2"]
+    assert any(line.startswith("httptools>") for line in beside)
+    dockerfile = text(context, "Dockerfile")
+    assert dockerfile.index("/build/requirements.txt") < dockerfile.index("/build/server-requirements.txt")
+
+
+def test_a_password_that_this_machine_alone_knows_is_refused(model: Resolve) -> None:
+    asked = "--extra-index-url https://${TOKEN}@example.org/simple\nchurn\n"
+    with pytest.raises(ImageError, match=r"name the variable \$\{TOKEN\}, which no build gets") as caught:
+        make_context(model(requirements__txt=asked))
+    assert "PIP_EXTRA_INDEX_URL" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     ("python_env", "base"),
     [("python: 3.12.1\n", "python:3.12-slim"), ("dependencies: []\n", f"python:{HERE}-slim")],

@@ -333,6 +333,15 @@ class TestBuilding:
         for each in kept:
             assert "hunter2" not in json.dumps([engine.api.inspect_image(each), engine.api.history(each)])
 
+    def test_a_password_in_the_requirements_is_kept_nowhere(
+        self, engine: Any, build: Build, model: Callable[..., ResolvedModel], make_base: Callable[[], str]
+    ) -> None:
+        """They are no part of what a model that is a file leaves in its image."""
+        base = make_base()
+        image = build(model(requirements="--extra-index-url https://ann:hunter2@127.0.0.1:1/simple\n"), base_image=base)
+        layers = {layer["Id"] for layer in engine.api.history(image.id)}
+        assert set(built_on(engine, base)) <= layers, "the stage that was given it is gone"
+
 
 class TestFailing:
     """Each says why in one line, and leaves nothing on the engine."""

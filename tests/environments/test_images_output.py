@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from stackkit.environments.images import builder
 from stackkit.environments.images.build_output import BuildOutput
 from stackkit.errors import ImageError
 
@@ -124,3 +126,23 @@ def test_another_step_that_fails() -> None:
     assert failure(*BASE, {"stream": "Step 3/3 : COPY model /\n"}, error) == (
         "The image cannot be built; step 3 of 3 failed: COPY failed: stat model: file does not exist"
     )
+
+
+@pytest.mark.parametrize(
+    ("tag", "pushed"),
+    [
+        ("registry:5000/iris", "registry:5000/iris:latest"),
+        ("registry:5000/iris:2", "registry:5000/iris:2"),
+        ("iris", "iris:latest"),
+    ],
+)
+def test_one_image_is_pushed_and_not_all_that_bear_its_name(tag: str, pushed: str) -> None:
+    asked: list[str] = []
+
+    def push(name: str, **_: object) -> Iterator[dict[str, object]]:
+        asked.append(name)
+        yield {"aux": {"Digest": "sha256:0"}}
+
+    engine: Any = SimpleNamespace(api=SimpleNamespace(push=push))
+    assert builder._push(engine, tag, None, print) == "sha256:0"
+    assert asked == [pushed]

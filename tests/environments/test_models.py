@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stackkit.environments import requirements
 from stackkit.environments.models import find_missing, resolve
 from stackkit.errors import ModelError
 
@@ -141,9 +142,12 @@ def test_bad_uris_get_one_line_and_a_hint(uri: str, words: str, models_folder: P
     assert not models_folder.exists()
 
 
-def test_a_password_is_refused_and_not_repeated(models_folder: Path) -> None:
-    with pytest.raises(ModelError, match="holds a password") as refusal:
-        resolve("https://me:hunter2@host/model.joblib", models_folder=models_folder)
+@pytest.mark.parametrize(
+    "uri", ["https://me:hunter2@host/model.joblib", "s3://me:hunter2@bucket/model", "https://hunter2@host/model.joblib"]
+)
+def test_a_password_is_refused_and_not_repeated(uri: str, models_folder: Path) -> None:
+    with pytest.raises(ModelError, match="holds a password or a token") as refusal:
+        resolve(uri, models_folder=models_folder)
     assert "hunter2" not in str(refusal.value)
 
 
@@ -170,3 +174,22 @@ def test_what_lies_there_no_more_is_found_missing(tmp_path: Path) -> None:
     assert find_missing(str(file)) is None
     assert find_missing(f"{file}:predict") is None
     assert find_missing("json:loads") is None, "a module lies nowhere"
+
+
+def test_what_the_requirements_beside_a_file_include_is_kept_with_it(tmp_path: Path, models_folder: Path) -> None:
+    work = tmp_path / "work"
+    (work / "wheels").mkdir(parents=True)
+    (work / "model.py").write_text("def predict(rows): return rows\n")
+    (work / "requirements.txt").write_text("-r base.txt\n./wheels/own-1.0-py3-none-any.whl\n")
+    (work / "base.txt").write_text("numpy==2.0\n")
+    (work / "wheels" / "own-1.0-py3-none-any.whl").write_bytes(b"wheel")
+    (work / "data.csv").write_text("not asked for")
+    first = resolve(f"{work}/model.py:predict", models_folder=models_folder)
+    asked = requirements.read(first.reference, first.format)
+    kept = Path(first.reference.partition(":")[0]).parent
+    assert asked.packages == ("numpy==2.0", f"{kept}/wheels/own-1.0-py3-none-any.whl")
+    assert not (kept / "data.csv").exists()
+    (work / "base.txt").write_text("numpy==2.1\n")
+    second = resolve(f"{work}/model.py:predict", models_folder=models_folder)
+    assert second.digest != first.digest
+    assert requirements.read(second.reference, second.format).packages[0] == "numpy==2.1"

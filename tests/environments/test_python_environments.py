@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import disks
 import pytest
 
 from stackkit.environments.python_environments import building, managers
@@ -91,6 +94,65 @@ def test_the_contents_of_a_wheel_of_the_models_own_count(spec: Callable[..., Env
     assert spec("./own-1.0-py3-none-any.whl").name != one
 
 
+def test_a_model_that_brings_the_same_wheels_along_shares_it(tmp_path: Path) -> None:
+    """As the next training of a model does, which is kept in another folder."""
+
+    def name(folder: str, wheel: bytes, other: bytes = b"") -> str:
+        wheels = tmp_path / folder / "wheels"
+        wheels.mkdir(parents=True, exist_ok=True)
+        (wheels / "own-1.0-py3-none-any.whl").write_bytes(wheel)
+        (wheels / "other-1.0-py3-none-any.whl").write_bytes(other)
+        (wheels / "notes.txt").write_text(folder)
+        (tmp_path / folder / "requirements.txt").write_text("./wheels/own-1.0-py3-none-any.whl\n-f wheels\nother\n")
+        (tmp_path / folder / "model.joblib").write_text(folder)
+        return specify(read(str(tmp_path / folder / "model.joblib"), "joblib"), EnvManager.UV).name
+
+    first = name("first", b"one")
+    assert name("second training", b"one") == first
+    assert name("third", b"two") != first
+    assert name("fourth", b"one", b"two") != first
+    assert name("first", b"one", b"two") != first, "what lies there may be another by now"
+
+
+@pytest.mark.parametrize("manager", [EnvManager.UV, EnvManager.VIRTUALENV])
+def test_a_folder_may_have_a_blank_in_its_name(
+    tmp_path: Path, manager: EnvManager, asks_for: AsksFor, wheels: tuple[str, ...]
+) -> None:
+    model, (_, links) = tmp_path / "my model", wheels
+    (model / "my wheels").mkdir(parents=True)
+    for path in Path(links.removeprefix("--find-links ")).glob("answers-*"):
+        shutil.copy(path, model / "my wheels" / path.name)
+    shutil.copy(model / "my wheels" / "answers-1.0-py3-none-any.whl", model)
+    (model / "model.joblib").write_text("weights")
+    asks_for(model, "-f 'my wheels'", "./answers-1.0-py3-none-any.whl ; python_version > '3'")
+    spec = specify(read(str(model / "model.joblib"), "joblib"), manager)
+    built = building.ensure(spec, tmp_path / "my environments", progress=silent)
+    assert run(built, "import answers; print(answers.ANSWER)") == "1.0"
+    (model / "requirements.txt").write_text(f"--no-index\n{links}\n-f 'my wheels'\nanswers==2.0\n")
+    spec = specify(read(str(model / "model.joblib"), "joblib"), manager)
+    built = building.ensure(spec, tmp_path / "my environments", progress=silent)
+    assert run(built, "import answers; print(answers.ANSWER)") == "2.0"
+
+
+@pytest.mark.parametrize("option", [[], ["--require-hashes"]], ids=["told by a hash", "told by the option"])
+@pytest.mark.parametrize("manager", [EnvManager.UV, EnvManager.VIRTUALENV])
+def test_a_model_may_pin_hashes(
+    spec: Callable[..., EnvironmentSpec],
+    folder: Path,
+    manager: EnvManager,
+    option: list[str],
+    wheels: tuple[str, ...],
+) -> None:
+    wheel = Path(wheels[1].removeprefix("--find-links ")) / "answers-1.0-py3-none-any.whl"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    wrong = f"answers==1.0 --hash=sha256:{'0' * 64}"
+    pinned = spec(*option, f"{wrong} \\\n    --hash=sha256:{digest}", manager=manager)
+    built = building.ensure(pinned, folder, progress=silent)
+    assert run(built, "import answers; print(answers.ANSWER)") == "1.0"
+    with pytest.raises(ModelError, match=r"(?i)hash"):
+        building.ensure(spec(*option, wrong, manager=manager), folder, progress=silent)
+
+
 def test_two_at_once_build_it_once(spec: Callable[..., EnvironmentSpec], folder: Path) -> None:
     wanted = spec("answers==1.0")
     told: list[str] = []
@@ -112,14 +174,42 @@ def test_a_failing_install_says_why_and_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("manager", [EnvManager.UV, EnvManager.VIRTUALENV])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    spec: Callable[..., EnvironmentSpec], folder: Path, manager: EnvManager, requires: Callable[[str, str], None]
+) -> None:
+    folder.mkdir()
+    if reason := disks.can_mount(folder):
+        requires("mount", f"no file system can be mounted here: {reason}")
+    code = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from stackkit.environments.python_environments import building
+        from stackkit.environments.python_environments.specification import EnvironmentSpec
+        from stackkit.errors import ModelError
+        try:
+            building.ensure(EnvironmentSpec(**eval(sys.stdin.read())), Path({str(folder)!r}), progress=lambda _: None)
+        except ModelError as error:
+            print(error.hint)
+        print(list(Path({str(folder)!r}).iterdir()))
+    """)
+    values = {**spec("answers==1.0", manager=manager).__dict__, "manager": manager.value}
+    small = 'mount -t tmpfs -o size=64k stackkit-test "$1"; shift; exec "$@"'
+    command = [*disks.NAMESPACE, "sh", "-ec", small, "sh", str(folder), sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, input=repr(values), capture_output=True, text=True, check=True)
+    hint, left = done.stdout.splitlines()
+    assert hint.startswith(f"A disk is full: make room in {folder} and ")
+    assert left == "[]"
+
+
 def test_what_installs_and_cannot_run_the_server_is_no_environment(
     spec: Callable[..., EnvironmentSpec], folder: Path, tmp_path: Path, wheels: tuple[str, ...]
 ) -> None:
     from local_wheels import write_wheel
 
-    write_wheel(tmp_path, "orjson", "99.0", {"orjson.py": "raise ImportError('too old for this')"})
+    write_wheel(tmp_path / "model", "orjson", "99.0", {"orjson.py": "raise ImportError('too old for this')"})
     with pytest.raises(ModelError, match="the model server cannot be run in it: ImportError: too old for this"):
-        building.ensure(spec(f"{tmp_path}/orjson-99.0-py3-none-any.whl"), folder, progress=silent)
+        building.ensure(spec("./orjson-99.0-py3-none-any.whl"), folder, progress=silent)
     assert list(folder.iterdir()) == []
 
 
@@ -236,7 +326,16 @@ def test_what_it_is_made_of_can_be_read(spec: Callable[..., EnvironmentSpec], fo
     (found,) = building.find_all(folder)
     assert found == built
     assert found.made_of["packages"][0] == "answers==1.0"
+    assert "httptools" in " ".join(found.made_of["packages"])
     assert (built.folder.stat().st_mode & 0o777, building.size(built) > 0) == (0o700, True)
+
+
+def test_a_password_for_an_index_is_not_told(spec: Callable[..., EnvironmentSpec], folder: Path) -> None:
+    asked = spec("--extra-index-url https://ann:hunter2@example.org/simple", "answers==1.0")
+    built = building.ensure(asked, folder, progress=silent)
+    assert "--extra-index-url https://example.org/simple" in built.made_of["options"]
+    assert "hunter2" not in str(built.made_of)
+    assert spec("--extra-index-url https://ann:other@example.org/simple", "answers==1.0").name == built.name
 
 
 def test_settings_of_proxies_certificates_and_installers_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from stackkit.model_deployers import ServiceConfig
+from stackkit.serving.container import PREFIX
 from stackkit.stack import ComponentConfig
 from stackkit.stack.configs import Config
 
+PORT_VARIABLE = f"{PREFIX}PORT"
+"""Where a server of ours listens in its container, which is nobody's business but ours."""
+
+_REGISTRY = re.compile(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?")
 _MEMORY = re.compile(r"\d+[bkmg]?", re.IGNORECASE)
 
 
@@ -40,6 +45,16 @@ class DockerModelDeployerConfig(ComponentConfig):
             raise ValueError(f"no port can be published in the network {name!r}: name a bridge or overlay network")
         return name
 
+    @field_validator("registry")
+    @classmethod
+    def _begins_names(cls, registry: str | None) -> str | None:
+        if registry is not None and not _REGISTRY.fullmatch(registry):
+            raise ValueError(
+                f"no image's name begins with {registry!r}: write it without https:// and in lower case, "
+                "such as registry:5000/team"
+            )
+        return registry
+
 
 class Mount(Config):
     """A folder or volume of the engine's machine, as the container sees it."""
@@ -64,7 +79,9 @@ class DockerServiceConfig(ServiceConfig):
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to publish on; loopback unless told.")
     port: int | None = Field(default=None, ge=1, le=65535, description="The port; chosen once and kept by default.")
-    cpus: float | None = Field(default=None, gt=0, description="The most processors it may use, such as 1.5.")
+    cpus: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="The most processors it may use, such as 1.5."
+    )
     memory: str | None = Field(
         default=None, description="The most memory it may use, such as 512m; it is killed when it needs more."
     )
@@ -94,8 +111,17 @@ class DockerServiceConfig(ServiceConfig):
             raise ValueError(f"{size!r} is no size: write a number of bytes, or one with k, m or g, such as 512m")
         return size
 
+    @field_validator("env")
+    @classmethod
+    def _has_names(cls, env: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        if wrong := [name for name in env if not name or "=" in name]:
+            raise ValueError(f"{wrong[0]!r} is no name of a variable")
+        return env
+
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if bool(self.model_uri) == bool(self.image):
             raise ValueError("give either model_uri or image")
+        if self.model_uri and PORT_VARIABLE in self.env:
+            raise ValueError(f"env may not hold {PORT_VARIABLE}: port is what is published, and told to clients")
         return self

@@ -7,7 +7,8 @@ What they are is told by their labels alone: a container that has such a name an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from stackkit.errors import DeploymentError
 from stackkit.model_deployers import Service
 from stackkit.serving.container import HANDOVER_FOLDER, PREFIX
 
-from .config import DockerServiceConfig
+from .config import PORT_VARIABLE, DockerServiceConfig
 
 LABEL_SERVICE = "stackkit.service"
 LABEL_REVISION = "stackkit.revision"
@@ -34,6 +35,7 @@ PORT = 8080
 
 _PORT_KEY = f"{PORT}/tcp"
 _PORT_TAKEN = ("port is already allocated", "address already in use")
+_POLL_SECONDS = 0.1
 _ALIVE = ("running", "paused", "restarting")
 
 
@@ -164,6 +166,21 @@ def remove(engine: DockerClient, container_id: str) -> None:
             raise
 
 
+def execute(engine: DockerClient, container_id: str, command: Sequence[str], seconds: float) -> int | None:
+    """Run a command in a container; returns its exit code, None when it has not ended after ``seconds``.
+
+    Raises docker.errors.APIError when the container is not there or does not run.
+    """
+    started = engine.api.exec_create(container_id, list(command))["Id"]
+    engine.api.exec_start(started, detach=True)  # otherwise the SDK leaves a socket open
+    deadline = time.monotonic() + seconds
+    while (found := engine.api.exec_inspect(started))["Running"]:
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return None if found["ExitCode"] is None else int(found["ExitCode"])
+
+
 def who_has(engine: DockerClient, port: int) -> str | None:
     """The container that publishes a port; None when it is something else that has it."""
     for entry in engine.api.containers():
@@ -206,13 +223,20 @@ def environment(config: DockerServiceConfig) -> dict[str, str]:
     told = {name: value.get_secret_value() for name, value in config.env.items()}
     if config.image is not None:
         return told
-    return {f"{PREFIX}MODEL_NAME": config.model_name, f"{PREFIX}HANDOVER": HANDOVER_FOLDER, **told}
+    return {
+        f"{PREFIX}MODEL_NAME": config.model_name,
+        f"{PREFIX}HANDOVER": HANDOVER_FOLDER,
+        PORT_VARIABLE: str(PORT),  # a PORT that the model is told is none of the server's
+        **told,
+    }
 
 
 def _read(entry: Mapping[str, Any]) -> Container | None:
-    """A container out of the engine's list; None when its labels are not as we write them."""
+    """A container out of the engine's list; None when its labels are not as we write them, or it is all but gone."""
     labels = entry["Labels"]
     status = entry["Status"]
+    if not entry["Names"]:
+        return None
     try:
         kept = json.loads(labels[LABEL_KEPT])
         revision = int(labels[LABEL_REVISION])

@@ -30,6 +30,7 @@ from stackkit.model_deployers import (
     BaseModelDeployer,
     FindsServers,
     FoundServer,
+    ModelServers,
     ModelSource,
     Observation,
     Operation,
@@ -37,6 +38,7 @@ from stackkit.model_deployers import (
     Progress,
     Service,
     ServiceConfig,
+    Target,
     UpdatesInPlace,
 )
 
@@ -184,7 +186,7 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
             for container in containers.find(client, service.id):
                 containers.remove(client, container.id)
             updates.tidy(client, service.id)
-            for tag in service.status.details.get("images", ()):
+            for tag in self._images_of_none_but(service):
                 model_image.discard(client, tag)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
@@ -211,6 +213,16 @@ class DockerModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
     def _asked_to_end(self) -> dict[str, float]:
         """When this process asked each container to end, by its ID and the monotonic clock."""
         return {}
+
+    def _images_of_none_but(self, service: Service) -> list[str]:
+        """The images that were built for a service and for no other: one may need an image without a container of it,
+        having gone over to its model, or to start again.
+        """
+        built = service.status.details.get("images", ())
+        others = [each for each in ModelServers(self.database).find(refresh=False) if each.id != service.id]
+        staying = [each for each in others if each.status.target is not Target.DELETED]
+        needed = {tag for each in staying for tag in each.status.details.get("images", ())}
+        return [tag for tag in built if tag not in needed]
 
     def _fetch(self, client: DockerClient, operation: Operation, image: str) -> None:
         pinned = operation.service.source.digest or ""

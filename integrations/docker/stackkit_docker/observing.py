@@ -12,7 +12,7 @@ from stackkit.model_deployers import Observation, Service, ServiceState, Target
 from stackkit.serving.claims import ServerState
 
 from . import containers, rolling
-from .containers import Container, main_name
+from .containers import Container, main_name, next_name
 from .engine import reached_at
 
 
@@ -41,8 +41,8 @@ def serving_revision(client: DockerClient, service: Service, container: Containe
 def main_container(service: Service, found: Sequence[Container]) -> Container | None:
     """The container that serves, or did until it ended; not one that is to take its place."""
     serving = [each for each in found if each.is_serving]
-    named = [each for each in found if each.name == main_name(service.id)]
-    return next(iter([*serving, *named]), None)
+    others = [each for each in found if each.name != next_name(service.id)]  # it may have been renamed by hand
+    return next(iter([*serving, *others]), None)
 
 
 def _serving(client: DockerClient, docker_host: str | None, service: Service, container: Container) -> Observation:

@@ -34,6 +34,7 @@ from .containers import Container, next_name
 _POLL_SECONDS = (0.05, 1.0)
 _READS = 3  # of a file that is replaced meanwhile
 _MODEL = f"{PREFIX}MODEL"
+_SIGNAL, _SIGNAL_SECONDS = "import os, signal; os.kill(1, signal.SIGUSR1)", 30.0
 
 # What of a service's configuration a container is made with; its environment is compared by value.
 _FIXED = sorted(DockerServiceConfig.model_fields.keys() - ServiceConfig.model_fields.keys() - {"env"} | {"model_name"})
@@ -64,10 +65,15 @@ def can_roll(
     """Whether the container can serve the service's newest revision, whose image is given, as if it were made for it.
 
     That is so when both images differ in their last layer alone, which is the model's, when nothing else that the
-    container was made with has changed, and when its memory has room for two models as large as the one it has.
+    container was made with has changed, when it is not paused, and when its memory has room for two models as large as
+    the one it has.
     """
     wanted, made_with = service.stored()["config"], container.kept["config"]
-    if config.image is not None or any(wanted.get(name) != made_with.get(name) for name in _FIXED):
+    if (
+        config.image is not None
+        or container.state != "running"
+        or any(wanted.get(name) != made_with.get(name) for name in _FIXED)
+    ):
         return False
     try:
         found = engine.api.inspect_container(container.id)
@@ -109,7 +115,7 @@ def roll(engine: DockerClient, operation: Operation, container: Container, *, im
         _copy(engine, operation, container, image, asked)
     operation.checkpoint(rolled=container.id, roll=asked.token)
     try:
-        engine.api.kill(container.id, signal="SIGUSR1")
+        _tell(engine, container)
     except APIError as error:
         if error.status_code not in (404, 409):
             raise
@@ -141,6 +147,17 @@ def read_pending(engine: DockerClient, container: Container) -> Handover | None:
         return asked
     given_up = state.failed_update is not None and state.failed_update.token == asked.token
     return None if given_up or state.token == asked.token else asked
+
+
+def _tell(engine: DockerClient, container: Container) -> None:
+    """Have the server in the container read what it is asked for.
+
+    From inside: an engine takes a signal that it sends itself for a stop, and would not start the container again.
+    """
+    interpreter = engine.api.inspect_container(container.id)["Config"]["Entrypoint"][0]
+    signalled = containers.execute(engine, container.id, [interpreter, "-P", "-c", _SIGNAL], _SIGNAL_SECONDS)
+    if signalled:
+        raise DeploymentError(f"The server in {container.name} could not be told: exit code {signalled}.")
 
 
 def _copy(engine: DockerClient, operation: Operation, container: Container, image: str, asked: Handover) -> None:

@@ -131,14 +131,7 @@ def _leave(engine: DockerClient, container: Container, network: str) -> None:
 
 def _passes(engine: DockerClient, container_id: str, command: Sequence[str]) -> bool:
     try:
-        started = engine.api.exec_create(container_id, list(command))["Id"]
-        engine.api.exec_start(started, detach=True)
-        deadline = time.monotonic() + _CHECK_SECONDS
-        while (found := engine.api.exec_inspect(started))["Running"]:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_SECONDS[0])
-        return bool(found["ExitCode"] == 0)
+        return containers.execute(engine, container_id, command, _CHECK_SECONDS) == 0
     except APIError:
         return False  # it has ended meanwhile, which the next look tells
 

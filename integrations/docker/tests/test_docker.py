@@ -102,6 +102,17 @@ def test_a_stopped_server_keeps_its_port_and_its_log(deploy: Deploy) -> None:
     assert service.prediction_url == url
 
 
+def test_what_was_renamed_by_hand_is_still_its_container(deploy: Deploy) -> None:
+    service = deploy()
+    container = deploy.container(service)
+    container.rename(f"renamed-{service.id}")
+    container.stop()
+    assert "exit code 0: serving one" in service.refresh().status.message
+    assert list(service.logs()) == ["serving one"]
+    service.start()
+    assert deploy.container(service).id != container.id
+
+
 def test_a_log_is_followed_until_the_container_ends(deploy: Deploy) -> None:
     service = deploy()
     lines: list[str] = []
@@ -311,6 +322,8 @@ def test_many_are_checked_by_one_list(
         pytest.param({"memory": "much"}, "'much' is no size", id="memory"),
         pytest.param({"host": "localhost"}, "'localhost' is no IP address", id="host"),
         pytest.param({"restart_policy": "always"}, "restart_policy", id="policy"),
+        pytest.param({"cpus": "inf"}, "cpus", id="cpus"),
+        pytest.param({"env": {"A=B": "c"}}, "'A=B' is no name of a variable", id="variable"),
     ],
 )
 def test_a_wrong_field_is_refused(deploy: Deploy, deployer: DockerModelDeployer, fields: Any, said: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from stackkit_docker import engine
+from stackkit_docker import containers, engine
+from stackkit_docker.config import DockerModelDeployerConfig, DockerServiceConfig
 
 from stackkit import Client
 from stackkit.errors import InvalidConfigError, PlatformUnavailableError
@@ -51,6 +52,32 @@ def test_an_engine_that_is_not_there_is_told_before_anything_happens(client: Cli
         deployer.deploy_model(model_name="iris", image="iris:1")
     assert "\n" not in raised.value.message
     assert not deployer.find_model_server()
+
+
+@pytest.mark.parametrize("registry", ["https://registry.example.com/team", "registry.example.com/Team", "two words"])
+def test_a_registry_that_no_image_can_lie_in_is_refused(client: Client, registry: str) -> None:
+    with pytest.raises(InvalidConfigError, match="write it without https:// and in lower case"):
+        client.register_component(ComponentType.MODEL_DEPLOYER, "docker", "docker", {"registry": registry})
+
+
+@pytest.mark.parametrize("registry", ["localhost:5000", "registry.example.com/team/models/", "team"])
+def test_registries(registry: str) -> None:
+    assert DockerModelDeployerConfig(registry=registry).registry == registry
+
+
+def test_the_port_in_the_container_is_not_the_models_to_choose() -> None:
+    def config(**env: str) -> DockerServiceConfig:
+        return DockerServiceConfig.model_validate({"model_name": "iris", "model_uri": "m.py:predict", "env": env})
+
+    told = containers.environment(config(PORT="5000"))
+    assert (told["PORT"], told["STACKKIT_SERVING_PORT"]) == ("5000", "8080")
+    with pytest.raises(ValueError, match="env may not hold STACKKIT_SERVING_PORT: port is what is published"):
+        config(STACKKIT_SERVING_PORT="9000")
+
+
+def test_a_container_that_is_all_but_gone_is_not_there() -> None:
+    entry = {"Id": "1", "Names": None, "Labels": {containers.LABEL_SERVICE: "1"}, "Status": "", "Ports": []}
+    assert containers._read(entry) is None
 
 
 def test_a_network_in_which_nothing_can_be_published_is_refused(client: Client) -> None:

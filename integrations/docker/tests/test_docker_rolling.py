@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
-from docker_parts import MODEL, Load, wait_until
-from stackkit_docker import rolling
+from docker_parts import MODEL, Load, tags, wait_until
+from stackkit_docker import containers, rolling
 from stackkit_docker.deployer import DockerModelDeployer
 
 from stackkit.errors import DeploymentError
@@ -21,13 +21,14 @@ from stackkit.serving.container import HANDOVER_FOLDER
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("layers")]
 
 TIMEOUT = 300
+PYTHON = "/opt/stackkit/environment/bin/python"
 
 
 class Iris:
     """A service, the model that it is deployed from, and the container that serves it."""
 
     def __init__(self, deployer: DockerModelDeployer, engine: DockerClient, folder: Path) -> None:
-        self._deployer, self._engine, self._folder = deployer, engine, folder
+        self._deployer, self.engine, self._folder = deployer, engine, folder
 
     def deploy(self, answer: int, **fields: Any) -> Service:
         self.train(MODEL.format(answer=answer))
@@ -45,7 +46,7 @@ class Iris:
         (self._folder / "requirements.txt").write_text(requirements, encoding="utf-8")
 
     def container(self, service: Service) -> Container:
-        (found,) = self._engine.containers.list(all=True, filters={"label": f"stackkit.service={service.id}"})
+        (found,) = self.engine.containers.list(all=True, filters={"label": f"stackkit.service={service.id}"})
         return found
 
     def volumes(self, service: Service) -> list[str]:
@@ -90,6 +91,22 @@ def test_what_is_started_again_serves_what_the_row_names(iris: Iris) -> None:
     service.start(timeout=TIMEOUT)
     assert iris.container(service).labels["stackkit.revision"] == "2", "a new container was made for it"
     assert service.predict([0]) == [[2]]
+
+
+def test_the_engine_restarts_what_dies_after_an_update(iris: Iris) -> None:
+    service = iris.update(iris.deploy(1, restart_policy="unless-stopped"), 2)
+    end = "import os, signal; os.kill(1, signal.SIGTERM)"  # from inside: an engine does not restart what it ended
+    assert containers.execute(iris.engine, iris.container(service).id, [PYTHON, "-c", end], 30) in (0, None)
+    wait_until(lambda: iris.container(service).attrs["RestartCount"] == 1 and service.refresh().is_running)
+    assert (service.revision, service.predict([0])) == (2, [[2]])
+
+
+def test_a_paused_container_is_replaced(iris: Iris) -> None:
+    service = iris.deploy(1)
+    paused = iris.container(service)
+    paused.pause()
+    assert iris.update(service, 2).predict([0]) == [[2]]
+    assert iris.container(service).id != paused.id
 
 
 def test_an_update_that_fails_costs_no_request(iris: Iris, deployer: DockerModelDeployer) -> None:
@@ -160,6 +177,22 @@ def test_what_it_has_taken_over_goes_with_the_container(iris: Iris, engine: Dock
     volumes = set(iris.volumes(service))
     service.delete()
     assert not volumes & there()
+
+
+def test_an_image_that_another_server_has_gone_over_to_stays(
+    iris: Iris, deployer: DockerModelDeployer, home: Path
+) -> None:
+    first, second = iris.deploy(1), iris.deploy(1, service_name="second")
+    first, second = iris.update(first, 2), iris.update(second, 2)
+    image = second.status.details["image"]
+    assert first.status.details["image"] == image
+    first.delete()
+    second.stop()
+    (home / "models").rename(home / "elsewhere")
+    second.start(timeout=TIMEOUT)
+    assert second.predict([0]) == [[2]]
+    second.delete()
+    assert image not in tags(iris.engine)
 
 
 def test_a_server_whose_row_was_lost_is_adopted_as_what_it_serves(iris: Iris, deployer: DockerModelDeployer) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import requests
 
@@ -31,6 +30,7 @@ _CA_BUNDLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _TAG = re.compile(  # distribution's grammar of references, without a digest
     r"([\w.-]+(:\d+)?/)?[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*)*(:[\w][\w.-]{0,127})?"
 )
+_CREDENTIALS = re.compile(r"(?<!ssh)://[^/@\s]+@")  # whom SSH is to log in as is no secret
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -108,8 +108,8 @@ def _build(
             deque(messages, maxlen=0)  # nothing follows but the end, which gives the connection back
             raise
         image = engine.images.get(str(output.image))
-        # the engine keeps a stage's arguments with its cache: a password there costs the next build that cache
-        has_secrets = any(_has_credentials(arguments.get(name, "")) for name in BUILD_ARGUMENTS)
+        # the engine keeps what a stage is given with its cache: a password there costs the next build that cache
+        has_secrets = _has_secrets(context, arguments)
         kept = {layer["Id"] for layer in image.history()} if has_secrets else None
         return str(image.id)
     finally:
@@ -122,7 +122,9 @@ def _push(
 ) -> str:
     digest, refusal = "", None
     auth = None if credentials is None else dict(credentials)
-    for message in engine.api.push(tag, stream=True, decode=True, auth_config=auth):
+    has_tag = ":" in tag.rpartition("/")[2]
+    name = tag if has_tag else f"{tag}:latest"  # of a name alone the engine pushes whatever bears it
+    for message in engine.api.push(name, stream=True, decode=True, auth_config=auth):
         refusal = message.get("error", refusal)
         if "status" in message:
             progress(f"pushing {tag}: {message['status']}")
@@ -189,8 +191,15 @@ def _ca_bundle() -> bytes | None:
     return None
 
 
-def _has_credentials(urls: str) -> bool:
-    return any("@" in urlsplit(url).netloc for url in urls.split())
+def _has_secrets(context: BuildContext, arguments: Mapping[str, str]) -> bool:
+    """Whether a stage of the build is given a user or a password for a package index."""
+    given = [arguments.get(name, "") for name in BUILD_ARGUMENTS]
+    given += [
+        file.content.decode(errors="replace")
+        for file in context.files
+        if isinstance(file.content, bytes) and file.name.startswith("requirements/")
+    ]
+    return any(map(_CREDENTIALS.search, given))
 
 
 @contextmanager

@@ -54,9 +54,11 @@ def make_context(
     base = base_image or default_base_image(asked)
     extra = _fetching_packages(model.uri) if fetch_at_start else []
     files = [] if fetch_at_start else _model_files(model)
+    installed, requirements_of_it = requirements_files(asked, extra)
     settings = ImageSettings(
         base_image=base,
         python=asked.python_minor,
+        requirements=installed,
         has_model=bool(files),
         serving=_fetched(model) if fetch_at_start else _baked_in(model, files),
         labels=_labels(model, base),
@@ -66,7 +68,7 @@ def make_context(
         base,
         (
             ContextFile.of_text("Dockerfile", render(settings)),
-            *requirements_files(asked, extra),
+            *requirements_of_it,
             *certificates,
             *(ContextFile.of_path(f"runtime/{name}", path) for name, path in sorted(runtime.files().items())),
             *(ContextFile(_in_context(file), file.size, file.path) for file in files),

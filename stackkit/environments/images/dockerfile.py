@@ -6,7 +6,7 @@ It keeps to what every builder understands: it needs no BuildKit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...serving import container
@@ -36,11 +36,13 @@ _PACKAGES = f"{_ENVIRONMENT}/lib/python{_VERSION}/site-packages"
 @dataclass(frozen=True)
 class ImageSettings:
     """What one model's Dockerfile says. ``python`` is the version that the base image must have, such as ``3.11``, None
-    for any; ``serving`` are variables that the server reads at its start.
+    for any; ``requirements`` are the files in ``requirements/`` to install from, one after the other; ``serving`` are
+    variables that the server reads at its start.
     """
 
     base_image: str
     python: str | None
+    requirements: Sequence[str]
     has_model: bool
     serving: Mapping[str, str]
     labels: Mapping[str, str]
@@ -59,8 +61,11 @@ def render(settings: ImageSettings) -> str:
         f"COPY requirements {BUILD_FOLDER}/",
         _run(
             f"python -m venv --without-pip {_ENVIRONMENT}",
-            f"python -m pip --python {_PYTHON} install --no-cache-dir --no-compile --disable-pip-version-check"
-            f" --requirement {BUILD_FOLDER}/requirements.txt",
+            *(
+                f"python -m pip --python {_PYTHON} install --no-cache-dir --no-compile --disable-pip-version-check"
+                f" --requirement {BUILD_FOLDER}/{name}"
+                for name in settings.requirements
+            ),
             f"{{ {_compile(_ENVIRONMENT)} || true; }}",  # some packages bring files along that are no Python
             *_make_layer(_ENVIRONMENT, _ENVIRONMENT),
         ),

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from docker.errors import APIError
 
 _USUAL_HOST = "unix:///var/run/docker.sock"
+_TLS = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
 def connect(host: str | None = None) -> DockerClient:
-    """A client of the engine at ``host`` (None: DOCKER_HOST and its TLS settings, or the usual socket), which answers.
+    """A client of the engine at ``host`` (None: that of DOCKER_HOST, or the usual socket), which answers.
 
+    DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say, as they do for ``docker --host``, whether one at ``tcp://…`` is asked
+    over TLS.
     Raises ImageError without the SDK, PlatformUnavailableError when nobody answers or one may not ask.
     """
     try:
@@ -28,7 +31,7 @@ def connect(host: str | None = None) -> DockerClient:
             "Images need the Docker SDK, which is not installed here.", "Install it: pip install 'stackkit[docker]'"
         ) from error
     with reaching(host):
-        client = docker.from_env() if host is None else docker.DockerClient(base_url=host)
+        client = docker.from_env(environment=_variables(host))
         try:
             client.ping()
         except BaseException:
@@ -82,6 +85,13 @@ def log_lines(engine: DockerClient, container_id: str, *, follow: bool, tail: in
             chunks.close()  # shuts the connection down, and leaves its descriptor to whoever reads to the end
             for _ in chunks:
                 pass
+
+
+def _variables(host: str | None) -> dict[str, str]:
+    named = dict(os.environ) if host is None else {**os.environ, "DOCKER_HOST": host}
+    if not named.get("DOCKER_HOST", "").startswith(("tcp://", "https://")):
+        return {name: value for name, value in named.items() if name not in _TLS}  # the SDK would look for certificates
+    return named
 
 
 def words(error: APIError) -> str:

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from typing import Any, Self
 from ...errors import DeploymentTimeoutError, ModelError
 from ...settings import write_atomically
 from .. import runtime
-from ..requirements import RUN_HERE
+from ..pip_lines import RUN_HERE, without_credentials
 from .installing import install_environment, run
 from .managers import commands, interpreter
 from .specification import EnvironmentSpec
@@ -29,6 +30,8 @@ _LOCK_FILE, _MARKER, _ENVIRONMENT = "lock", "environment.json", "env"
 _USER_PREFIX = "used-by-"
 _POLL_SECONDS = 0.1
 _CHECK = "import stackkit.serving.worker, stackkit.serving.http_server, sysconfig"
+_LEAST_ROOM = 1 << 20  # bytes; where less is free, nothing can be installed
+_MAKE_ROOM = "A disk is full: make room in {} and {}, or set STACKKIT_HOME and TMPDIR to folders on larger ones."
 _WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
@@ -154,20 +157,36 @@ def _build(
         progress("adding the model server")
         runtime.copy_into(Path(_ask(environment, _WHERE)))
         _ask(environment, _CHECK)
-        marker = {"made_of": asdict(spec), "created": datetime.now(UTC).isoformat()}
+        marker = {"made_of": _shown(spec), "created": datetime.now(UTC).isoformat()}
         write_atomically(folder / _MARKER, json.dumps(marker, indent=1) + "\n")
     except BaseException as error:
+        full = _is_full(folder, error)
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, ModelError) and error.hint is None:
+            hint = f"Mend the model's requirements or the way to the package index, or {RUN_HERE}."
             raise ModelError(
                 f"The model's environment could not be built with {spec.manager}: {error.message}",
-                f"Mend the model's requirements or the way to the package index, or {RUN_HERE}.",
+                _MAKE_ROOM.format(folder.parent, tempfile.gettempdir()) if full else hint,
             ) from error
         raise
     built = BuiltEnvironment.read(folder)
     if built is None:
         raise ModelError(f"The model's environment in {folder} has no interpreter.")
     return built
+
+
+def _shown(spec: EnvironmentSpec) -> dict[str, Any]:
+    """The specification as it is told: without passwords of indexes, and with all that it installs in one list."""
+    values = asdict(spec)
+    lines = {
+        name: [without_credentials(line) for line in values[name]] for name in ("packages", "options", "constraints")
+    }
+    return {**values, **lines, "packages": [*lines["packages"], *values["server_packages"]]}
+
+
+def _is_full(folder: Path, error: BaseException) -> bool:
+    """Whether a disk has become full, which not every installer says: venv leaves out what the program said it ran."""
+    return "No space left on device" in str(error) or shutil.disk_usage(folder.parent).free < _LEAST_ROOM
 
 
 def _ask(environment: Path, question: str) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from ...errors import ModelError
 from ..interpreters import find_python
+from ..pip_lines import installs
 from .specification import EnvironmentSpec, EnvManager
 
-_REQUIREMENTS, _BUILD_REQUIREMENTS, _CONSTRAINTS = "requirements.txt", "build-requirements.txt", "constraints.txt"
+_REQUIREMENTS = ("requirements.txt", "server-requirements.txt")
+_BUILD_REQUIREMENTS, _CONSTRAINTS = "build-requirements.txt", "constraints.txt"
 _PIP_OPTIONS = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
 
 
@@ -53,31 +55,33 @@ def commands(spec: EnvironmentSpec, folder: Path, environment: Path) -> list[lis
     Raises ModelError when the manager or an interpreter of that version is not here, OSError.
     """
     tool = find_manager(spec.manager)
-    _write(folder / _REQUIREMENTS, (*spec.options, *spec.packages))
-    _write(folder / _BUILD_REQUIREMENTS, (*spec.options, *spec.build_packages))
+    wanted = dict(zip(_REQUIREMENTS, installs(spec.packages, spec.server_packages, spec.options), strict=False))
+    if spec.build_packages and spec.manager is not EnvManager.CONDA:
+        wanted = {_BUILD_REQUIREMENTS: installs((), spec.build_packages, spec.options)[-1], **wanted}
+    for name, lines in wanted.items():
+        _write(folder / name, lines)
     _write(folder / _CONSTRAINTS, spec.constraints)
     if spec.manager is EnvManager.CONDA:
         file = folder / "conda.yaml"
         file.write_text(spec.conda or _conda_file(spec), encoding="utf-8")
         create = [*tool, "env", "create", "--quiet", "--prefix", str(environment), "--file", str(file)]
-        return [create, _pip(environment, folder / _REQUIREMENTS, folder)]
-    if spec.manager is EnvManager.UV:
+    elif spec.manager is EnvManager.UV:
         # uv does not look where pyenv keeps its interpreters; what is nowhere on this machine it may download
         python = find_python(spec.python) or spec.python
         quiet = ["--color", "never", "--no-progress"]
         create = [*tool, "venv", *quiet, "--no-project", "--python", python, str(environment)]
         install = [*tool, "pip", "install", *quiet, "--python", str(interpreter(environment))]
         install += ["--constraints", str(folder / _CONSTRAINTS), "--requirements"]
-        build = [[*install, str(folder / _BUILD_REQUIREMENTS)]] if spec.build_packages else []
-        return [create, *build, [*install, str(folder / _REQUIREMENTS)]]
-    found = find_python(spec.python)
-    if found is None:
-        raise ModelError(
-            f"There is no Python {spec.python} on this machine, which the model asks for.",
-            f"Install it (python{spec.python} on the PATH, or with pyenv), or let uv fetch it: --env-manager uv.",
-        )
-    build = [_pip(environment, folder / _BUILD_REQUIREMENTS, folder)] if spec.build_packages else []
-    return [[found, "-m", "venv", str(environment)], *build, _pip(environment, folder / _REQUIREMENTS, folder)]
+        return [create, *([*install, str(folder / name)] for name in wanted)]
+    else:
+        found = find_python(spec.python)
+        if found is None:
+            raise ModelError(
+                f"There is no Python {spec.python} on this machine, which the model asks for.",
+                f"Install it (python{spec.python} on the PATH, or with pyenv), or let uv fetch it: --env-manager uv.",
+            )
+        create = [found, "-m", "venv", str(environment)]
+    return [create, *(_pip(environment, folder / name, folder) for name in wanted)]
 
 
 def _pip(environment: Path, requirements: Path, folder: Path) -> list[str]:

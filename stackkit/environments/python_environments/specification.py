@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import sysconfig
 from dataclasses import asdict, dataclass
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from ...errors import ModelError
 from .. import runtime
-from ..requirements import RUN_HERE, ModelRequirements
+from ..pip_lines import RUN_HERE, archives, local_path, moved, without_credentials
+from ..requirements import ModelRequirements
 
 
 class EnvManager(StrEnum):
@@ -28,26 +30,32 @@ class EnvManager(StrEnum):
 class EnvironmentSpec:
     """An environment for all models that ask for the same.
 
-    ``python`` is a version without its patch level. The lines are as in ModelRequirements; ``packages`` has the
-    runtime's own among them. ``conda`` is the text of a conda environment's file, ``platform`` what it is built for.
+    ``python`` is a version without its patch level. The lines are as in ModelRequirements, and ``folder`` is the one
+    that those are in which name a file; ``server_packages`` are what the model server needs beside them. ``conda`` is
+    the text of a conda environment's file, ``platform`` what it is built for.
     """
 
     manager: EnvManager
     python: str
     packages: tuple[str, ...]
+    server_packages: tuple[str, ...]
     constraints: tuple[str, ...]
     options: tuple[str, ...]
     build_packages: tuple[str, ...]
     conda: str | None
     platform: str
     runtime: str
+    folder: str
 
     @property
     def name(self) -> str:
-        """The same for two that are made of the same, whatever the order of their lines."""
+        """The same for two that are made of the same, whatever the order of their lines and wherever they lie."""
         made_of = asdict(self)
+        folder = Path(made_of.pop("folder"))
+        for lines in ("packages", "constraints", "options", "build_packages"):
+            made_of[lines] = [_placeless(line, folder) for line in made_of[lines]]
         for lines in ("packages", "constraints", "build_packages"):
-            made_of[lines] = sorted(f"{line} {_contents(line)}".rstrip() for line in made_of[lines])
+            made_of[lines].sort()
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -78,20 +86,33 @@ def specify(requirements: ModelRequirements, manager: EnvManager) -> Environment
     return EnvironmentSpec(
         manager=manager,
         python=minor,
-        packages=(*requirements.packages, *runtime.requirements_beside(requirements.packages)),
+        packages=requirements.packages,
+        server_packages=tuple(runtime.requirements_beside(requirements.packages)),
         constraints=requirements.constraints,
         options=requirements.options,
         build_packages=requirements.build_packages,
         conda=requirements.conda.read_text(encoding="utf-8") if is_conda and requirements.conda else None,
         platform=sysconfig.get_platform(),
         runtime=runtime.digest(),
+        folder=str(requirements.source.parent),
     )
 
 
-def _contents(line: str) -> str:
-    """The digest of the file that a line names by its absolute path; empty for what comes from an index."""
-    path = Path(line.partition(" ")[0])
-    if not path.is_absolute() or not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _placeless(line: str, folder: Path) -> str:
+    """A line with the contents of what it names in ``folder`` in place of where that lies; any other as it stands.
+
+    What pip is to find in a folder elsewhere is that folder's business, as it is a package index's.
+    """
+    path = local_path(line)
+    if path is None or not path.is_relative_to(folder):
+        return without_credentials(line)  # a new password is no new package
+    return f"{moved(line, str(path.relative_to(folder)))} {_contents(path)}"
+
+
+def _contents(path: Path) -> str:
+    """The digest of a file, or of the archives in a folder; that of nothing when there are none."""
+    found = hashlib.sha256()
+    for file in archives(path):
+        with file.open("rb") as opened:
+            found.update(b"%s\0%s" % (os.fsencode(file.name), hashlib.file_digest(opened, "sha256").digest()))
+    return found.hexdigest()

@@ -25,6 +25,7 @@ _ACTS = (
     "create_container",
     "start",
     "kill",
+    "exec_start",
     "wait",
     "remove_container",
     "create_network",
