@@ -16,7 +16,7 @@ from stackkit.model_deployers.open_inference import Protocol, Route
 
 from . import inference_service
 from .config import KServeServiceConfig
-from .inference_service import API, CONTAINER, KIND, STOP, labels_of_spec
+from .inference_service import API, COMPONENT, CONTAINER, KIND, STOP, labels_of_spec
 from .observations import Found, has_stop_condition, is_serverless, observe
 
 _KNATIVE = ("serving.knative.dev/v1", "Revision")
@@ -56,6 +56,11 @@ class KServeModelDeployer(CustomResourceDeployer):
                 f"{service.name!r} is a plain Deployment, and KServe splits the requests of serverless services alone.",
                 "Update it without --canary, or deploy it with deployment_mode=serverless.",
             )
+        if _kserve(service.config).transformer != _kserve(config).transformer:
+            raise NotSupportedError(
+                "KServe splits what comes to the predictors: all requests would pass the canary's transformer.",
+                "Update it without --canary, or leave the transformer as it is.",
+            )
 
     def do_split(self, operation: Operation, percent: int) -> None:
         service = operation.service
@@ -75,7 +80,7 @@ class KServeModelDeployer(CustomResourceDeployer):
         if live is None:
             return
         if service.status.target is Target.DELETED or not has_stop_condition(live):
-            self._remove(service)
+            self._remove(operation)
             return
         stopped = {"metadata": {"annotations": {STOP: "true"}}}
         self._cluster.merge(API, KIND, live["metadata"]["name"], stopped, epoch=operation.epoch)
@@ -100,6 +105,10 @@ class KServeModelDeployer(CustomResourceDeployer):
         beside: Sequence[KubernetesObject],
     ) -> Observation:
         return observe(service, Found(resource, pods, beside), self._explain)
+
+    def _asked(self, service: Service) -> Mapping[str, str]:
+        """A transformer's pods, which the others do not go before; without one there are only the predictor's."""
+        return {} if _kserve(service.config).transformer is None else {COMPONENT: "transformer"}
 
     def _beside(self, chosen: Mapping[str, str]) -> Sequence[KubernetesObject]:
         """Knative's revisions: its routes name these, and they bear our labels."""

@@ -12,7 +12,7 @@ from stackkit_kubernetes import custom_resources
 from stackkit_kubernetes.cluster import REVISION, KubernetesObject, service_labels
 from stackkit_kubernetes.custom_resources import CONTENT_LABEL, SECURITY_CONTEXT
 from stackkit_kubernetes.objects import main_name
-from stackkit_kubernetes.pods import PORT, amounts
+from stackkit_kubernetes.pods import PORT, amounts, literal_env
 
 from stackkit.serving.container import PREFIX
 
@@ -61,10 +61,11 @@ def build(
         REVISION: str(revision),
         CONTENT_LABEL: custom_resources.digest([revision, pods, transformer]),
     }
-    predictor = {**pods, **_scale(config), "labels": template_labels}
+    strategy = _given(deploymentStrategy=_strategy(config))
+    predictor = {**pods, **strategy, **_scale(config), "labels": template_labels}
     spec: dict[str, Any] = {"predictor": predictor}
     if transformer is not None:
-        spec["transformer"] = {**transformer, "labels": template_labels}
+        spec["transformer"] = {**transformer, **strategy, "labels": template_labels}
     annotations = {**config.annotations, STOP: "false"}
     if config.deployment_mode is not None:
         annotations[DEPLOYMENT_MODE] = _MODES[config.deployment_mode]
@@ -108,7 +109,7 @@ def _transformer(transformer: Transformer, image_pull_secret: str | None) -> dic
         "securityContext": dict(SECURITY_CONTEXT),
         **_given(
             args=list(transformer.args),
-            env=[{"name": name, "value": value} for name, value in transformer.env.items()],
+            env=literal_env(transformer.env),
             resources=resources,
         ),
     }
@@ -117,11 +118,18 @@ def _transformer(transformer: Transformer, image_pull_secret: str | None) -> dic
     return {"containers": [container], "automountServiceAccountToken": False, **scale}
 
 
+def _strategy(config: KServeServiceConfig) -> dict[str, Any]:
+    """How a plain Deployment is updated: with full capacity.
+
+    Knative's revisions are so by themselves, and KServe does not look at this where the cluster's default is Knative.
+    """
+    if config.deployment_mode == "serverless":
+        return {}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
 def _scale(config: KServeServiceConfig) -> dict[str, Any]:
-    # an update keeps full capacity; Knative's revisions do so by themselves
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     return _given(
-        deploymentStrategy=strategy if config.deployment_mode == "raw" else None,
         minReplicas=config.min_replicas,
         maxReplicas=config.max_replicas,
         scaleMetric=config.scale_metric,

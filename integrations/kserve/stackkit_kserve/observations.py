@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stackkit_kubernetes.cluster import REVISION, KubernetesObject, Trouble
-from stackkit_kubernetes.cluster.cluster import is_ready
+from stackkit_kubernetes.cluster.cluster import has_ended, is_ready
 from stackkit_kubernetes.custom_resources import CONTENT_LABEL
 
 from stackkit.model_deployers import Observation, Service, ServiceState
@@ -70,8 +70,11 @@ def observe(service: Service, found: Found, explain: Explain, *, now: datetime |
     shares = _shares(status, found)
     wanted = labels_of_spec(inference_service)
     content = wanted.get(CONTENT_LABEL)
-    failed = _failure(inference_service, found, shares, explain, now or datetime.now(UTC))
-    main = _main(service, shares) if is_serverless(status) else _rolling(content, shares)
+    has_transformer = "transformer" in inference_service["spec"]
+    transforming = _shares_of_pods(found.pods, "transformer") if has_transformer else shares
+    is_up = all(any(share.content == content for share in each) for each in (shares, transforming))
+    failed = None if is_up else _failure(inference_service, found, explain, now or datetime.now(UTC))
+    main = _main(service, shares) if is_serverless(status) else _rolling(content, shares, transforming)
     if main is None:
         if failed is not None:
             return Observation(ServiceState.ERROR, failed)
@@ -79,10 +82,11 @@ def observe(service: Service, found: Found, explain: Explain, *, now: datetime |
     others = [share.revision for share in shares if share is not main] if is_serverless(status) else []
     # KServe gives it a URL when all of it is ready for the first time
     url = status.get("url")
-    if url is None or ("transformer" in inference_service["spec"] and not _holds(status, "TransformerReady")):
+    if url is None or (has_transformer and not _holds(status, "TransformerReady")):
+        if failed is not None:
+            return Observation(ServiceState.ERROR, failed, revision=main.revision)
         return Observation(ServiceState.PENDING_STARTUP, _waiting_for(status, found, explain), revision=main.revision)
-    asleep = is_serverless(status) and not found.pods
-    is_up = any(share.content == content for share in shares)
+    asleep = is_serverless(status) and all(map(has_ended, found.pods))
     return Observation(
         ServiceState.SCALED_TO_ZERO if asleep else ServiceState.ACTIVE,
         "The next request starts it." if asleep else "" if is_up else _waiting_for(status, found, explain),
@@ -110,7 +114,7 @@ def _stopped(status: Mapping[str, Any], found: Found) -> Observation:
 def _shares(status: Mapping[str, Any], found: Found) -> list[_Share]:
     """Who answers which part of the requests, the larger parts first: by Knative's route, else by the pods' number."""
     if not is_serverless(status):
-        return _shares_of_pods(found.pods)
+        return _shares_of_pods(found.pods, "predictor")
     labels = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in found.knative_revisions}
     percents: dict[tuple[int, str], int] = {}
     for target in status.get("components", {}).get("predictor", {}).get("traffic") or ():
@@ -120,11 +124,11 @@ def _shares(status: Mapping[str, Any], found: Found) -> list[_Share]:
     return _sorted(percents)
 
 
-def _shares_of_pods(pods: Sequence[KubernetesObject]) -> list[_Share]:
+def _shares_of_pods(pods: Sequence[KubernetesObject], component: str) -> list[_Share]:
     counts: dict[tuple[int, str], int] = {}
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
-        key = _key(labels) if labels.get(COMPONENT, "predictor") == "predictor" else None
+        key = _key(labels) if labels.get(COMPONENT, "predictor") == component else None
         if key is not None and is_ready(pod):
             counts[key] = counts.get(key, 0) + 1
     total = sum(counts.values())
@@ -141,22 +145,15 @@ def _main(service: Service, shares: Sequence[_Share]) -> _Share | None:
     return next((share for share in shares if share.revision == service.revision), next(iter(shares), None))
 
 
-def _rolling(content: str | None, shares: Sequence[_Share]) -> _Share | None:
-    """What a Deployment that rolls over goes from, as long as anything of that answers; else what it has gone to."""
-    return next((share for share in shares if share.content != content), next(iter(shares), None))
+def _rolling(content: str | None, shares: Sequence[_Share], transforming: Sequence[_Share]) -> _Share | None:
+    """What Deployments that roll over go from, as long as anything of that answers; else what they have gone to."""
+    left = (share for share in (*shares, *transforming) if share.content != content)
+    return next(left, next(iter(shares), None)) if shares else None
 
 
-def _failure(
-    inference_service: KubernetesObject,
-    found: Found,
-    shares: Sequence[_Share],
-    explain: Explain,
-    now: datetime,
-) -> str | None:
-    """Why the revision that was asked for will not come up; None while it may, or when it has."""
+def _failure(inference_service: KubernetesObject, found: Found, explain: Explain, now: datetime) -> str | None:
+    """Why the revision that was asked for, and is not up, will not come up; None while it may."""
     wanted = labels_of_spec(inference_service).get(CONTENT_LABEL)
-    if any(share.content == wanted for share in shares):
-        return None
     pods = [pod for pod in found.pods if (pod["metadata"].get("labels") or {}).get(CONTENT_LABEL) == wanted]
     trouble = explain(pods) if pods else None
     if trouble is not None and trouble.is_final:

@@ -94,9 +94,12 @@ def test_scale_mode_and_placement(schema: Draft7Validator) -> None:
     assert found["metadata"]["labels"]["team"] == "ml"
 
 
-def test_a_plain_deployment_keeps_its_capacity_while_it_rolls(schema: Draft7Validator) -> None:
-    strategy = written(schema, image="i", deployment_mode="raw")["spec"]["predictor"]["deploymentStrategy"]
-    assert strategy["rollingUpdate"]["maxUnavailable"] == 0
+@pytest.mark.parametrize("mode", ["raw", None], ids=["told", "as the cluster is set"])
+def test_a_plain_deployment_keeps_its_capacity_while_it_rolls(schema: Draft7Validator, mode: str | None) -> None:
+    spec = written(schema, image="i", transformer={"image": "t"}, deployment_mode=mode)["spec"]
+    for component in ("predictor", "transformer"):
+        assert spec[component]["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert "deploymentStrategy" not in written(schema, image="i", deployment_mode="serverless")["spec"]["predictor"]
 
 
 def test_a_transformer_stands_before_the_model(schema: Draft7Validator) -> None:
@@ -108,6 +111,15 @@ def test_a_transformer_stands_before_the_model(schema: Draft7Validator) -> None:
     (container,) = transformer["containers"]
     assert (container["image"], container["args"], transformer["minReplicas"]) == ("t", ["--top=3"], 2)
     assert container["env"] == [{"name": "A", "value": "b"}]
+
+
+def test_variables_have_their_values_as_they_stand(schema: Draft7Validator) -> None:
+    """Kubernetes puts other variables in the place of ``$(NAME)`` and makes one dollar of two."""
+    env = {"A": "$(B)$"}
+    spec = written(schema, image="i", env=env, transformer={"image": "t", "env": env})["spec"]
+    for component in ("predictor", "transformer"):
+        (container,) = spec[component]["containers"]
+        assert {"name": "A", "value": "$$(B)$$"} in container["env"]
 
 
 def test_variables_come_from_the_configuration_and_secrets_from_a_secret(schema: Draft7Validator) -> None:

@@ -128,6 +128,10 @@ def test_a_transformer_is_passed_first(deployer: KServeModelDeployer, images: di
         deployer, image=images["one"], deployment_mode="raw", transformer={"image": images["two"], "env": {"SAYS": "t"}}
     )
     assert service.predict([[1.0]]) == ["t"]
+    asked = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}).encode()
+    path = f"/v2/models/stackkit-{service.id}/infer"
+    with deployer.port_forward(service) as url, urllib.request.urlopen(f"{url}{path}", asked, timeout=30) as answer:
+        assert json.load(answer)["outputs"][0]["data"] == ["t"]
 
 
 def test_secrets_are_in_a_secret_of_the_revision_and_nowhere_else(

@@ -116,6 +116,30 @@ def test_a_transformer_has_to_be_ready_too() -> None:
     assert look(found, [pod(1, "a")]).state is ServiceState.ACTIVE
 
 
+def transformer(revision: int, content: str, *, ready: bool = True) -> KubernetesObject:
+    found = pod(revision, content, ready=ready)
+    found["metadata"]["labels"]["component"] = "transformer"
+    return found
+
+
+def test_a_transformer_that_cannot_come_up_is_told() -> None:
+    """Its Deployment is available, and KServe calls it ready, as long as the pods of the revision before are."""
+    crashes = Trouble("The container ends at once.", is_final=True)
+    status = {"conditions": [*READY, {"type": "TransformerReady", "status": "True"}], "url": URL}
+    found = resource(2, "b", status=status)
+    found["spec"]["transformer"] = {}
+    up = [pod(2, "b"), transformer(1, "a")]
+    seen = look(found, [*up, transformer(2, "b", ready=False)], trouble=crashes, of=service(2))
+    assert (seen.state, seen.revision, seen.update_error) == (ServiceState.ACTIVE, 1, crashes.message)
+    assert look(found, [*up, transformer(2, "b", ready=False)], of=service(2)).update_error is None
+    assert look(found, [*up, transformer(2, "b")], of=service(2)).revision == 1
+    done = look(found, [pod(2, "b"), transformer(2, "b")], of=service(2))
+    assert (done.state, done.revision, done.message) == (ServiceState.ACTIVE, 2, "")
+    found["status"] = {"conditions": WAITING}
+    new = look(found, [pod(2, "b"), transformer(2, "b", ready=False)], trouble=crashes, of=service(2))
+    assert (new.state, new.message) == (ServiceState.ERROR, crashes.message)
+
+
 def test_a_revision_that_cannot_come_up_is_told_and_the_old_one_serves() -> None:
     trouble = Trouble("The image cannot be pulled.", is_final=True)
     found = resource(2, "b", status={"conditions": WAITING, "url": URL})
@@ -159,6 +183,9 @@ def test_without_pods_a_serverless_one_sleeps() -> None:
     seen = look(resource(1, "a", status=status), (), knative(r1=(1, "a")))
     assert (seen.state, seen.revision) == (ServiceState.SCALED_TO_ZERO, 1)
     assert seen.prediction_url
+    evicted = pod(1, "a", ready=False)
+    evicted["status"]["phase"] = "Failed"  # it stays until somebody removes it
+    assert look(resource(1, "a", status=status), [evicted], knative(r1=(1, "a"))).state is ServiceState.SCALED_TO_ZERO
 
 
 def test_whether_kserve_can_stop_one_is_seen_in_its_status() -> None:

@@ -29,8 +29,8 @@ class Reach:
         Service's name in the cluster.
         """
         kind = service["spec"].get("type")
-        if ingress is not None:
-            return _of_ingress(ingress)
+        if ingress is not None and (address := _of_ingress(ingress)) is not None:
+            return address
         if kind == "LoadBalancer" and (found := _of_load_balancer(service)) is not None:
             return found
         if kind == "NodePort" and (port := service["spec"]["ports"][0].get("nodePort")):
@@ -59,9 +59,17 @@ class Reach:
         return next((str(address) for address in found if address), urlsplit(self.api_server).hostname or "")
 
 
-def _of_ingress(ingress: KubernetesObject) -> str:
+def is_node_port(url: str, service: KubernetesObject | None) -> bool:
+    """Whether a server's base URL is its Service's port of a node, and not that of an ingress or gateway before it."""
+    ports = [] if service is None or service["spec"].get("type") != "NodePort" else service["spec"]["ports"]
+    return any(urlsplit(url).port == port.get("nodePort") is not None for port in ports)
+
+
+def _of_ingress(ingress: KubernetesObject) -> str | None:
+    """None where it names no one host: it has a wildcard, or was patched or changed to have none."""
     spec = ingress["spec"]
-    return f"{'https' if spec.get('tls') else 'http'}://{spec['rules'][0]['host']}"
+    host = next((rule["host"] for rule in spec.get("rules") or () if rule.get("host")), "*")
+    return None if host.startswith("*") else f"{'https' if spec.get('tls') else 'http'}://{host}"
 
 
 def _of_load_balancer(service: KubernetesObject) -> str | None:

@@ -234,6 +234,6 @@ class KubernetesServiceConfig(PodServiceConfig):
             raise ValueError("give either replicas, or min_replicas and max_replicas")
         if (self.min_replicas or 1) > self.max_replicas:
             raise ValueError("min_replicas is more than max_replicas")
-        if self.requests.cpu is None:
+        if self.requests.cpu is None and self.limits.cpu is None:  # of which Kubernetes makes a request
             raise ValueError("max_replicas needs requests.cpu: pods are added by what share of it is used")
         return self

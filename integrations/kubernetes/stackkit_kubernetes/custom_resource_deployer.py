@@ -32,7 +32,7 @@ from stackkit.model_deployers import (
 from stackkit.model_deployers.open_inference import Protocol, Route, request_inference
 from stackkit.model_deployers.predictions import not_serving
 
-from .cluster import REVISION, SERVICE, Cluster, KubernetesObject, Trouble, service_labels, why
+from .cluster import REVISION, SERVICE, Cluster, KubernetesObject, Trouble, epoch_of, service_labels, why
 from .cluster.cluster import is_ready
 from .config import PodServiceConfig
 from .custom_resources import secret
@@ -77,6 +77,10 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
     def _asks_for(self, resource: KubernetesObject) -> tuple[Mapping[str, str], str | None]:
         """The labels of the pods that a custom resource asks for, and the image; None where it names none."""
 
+    @abstractmethod
+    def _asked(self, service: Service) -> Mapping[str, str]:
+        """The labels by which those of the service's pods are told that its requests are sent to."""
+
     def _beside(self, chosen: Mapping[str, str]) -> Sequence[KubernetesObject]:
         """What else of the services with these labels has to be looked at, by one call. By default nothing."""
         return ()
@@ -105,14 +109,13 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
     def do_start(self, operation: Operation) -> None:
         service = operation.service
         operation.checkpoint()  # what others may just have made is not ours to remove once the lease is lost
-        self._remove_secrets(service, but=secret_name(service.id, service.revision))
+        self._remove_secrets(operation, but=secret_name(service.id, service.revision))
         self._apply(operation, self._manifest(service, _pods(operation.config)))
 
     def do_delete(self, operation: Operation) -> None:
-        service = operation.service
-        self._remove(service)
-        self._remove_secrets(service)
-        self._images.discard(service.status.details.get("images", ()))
+        self._remove(operation)
+        self._remove_secrets(operation)
+        self._images.discard(operation.service.status.details.get("images", ()))
 
     def do_check(self, services: Sequence[Service]) -> Mapping[str, Observation]:
         if not services:
@@ -132,8 +135,9 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
         return self._cluster.logs({SERVICE: service.id}, container=self.CONTAINER, follow=follow, tail=tail)
 
     def do_forward(self, service: Service, port: int | None) -> AbstractContextManager[str]:
-        pods = self._cluster.find("v1", "Pod", {SERVICE: service.id})
-        return self._cluster.forward({SERVICE: service.id}, _port(pods, self.CONTAINER), port)
+        asked = {SERVICE: service.id, **self._asked(service)}
+        pods = self._cluster.find("v1", "Pod", asked)
+        return self._cluster.forward(asked, _port(pods, self.CONTAINER), port)
 
     def do_predict(self, service: Service, data: Any, params: Mapping[str, Any] | None) -> Any:
         """Ask over the protocol that the service speaks; by a forwarded port where its address is the cluster's own."""
@@ -203,16 +207,17 @@ class CustomResourceDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sho
     def _live(self, service: Service) -> KubernetesObject | None:
         return self._cluster.get(self.API, self.KIND, self._name(service)) if self._has_controller else None
 
-    def _remove(self, service: Service) -> None:
+    def _remove(self, operation: Operation) -> None:
         """Have the custom resource removed; a no-op when it is gone, or its definition with all of its kind."""
         if self._has_controller:
-            self._cluster.delete(self.API, self.KIND, self._name(service))
+            self._cluster.delete(self.API, self.KIND, self._name(operation.service), epoch=operation.epoch)
 
-    def _remove_secrets(self, service: Service, but: str | None = None) -> None:
+    def _remove_secrets(self, operation: Operation, but: str | None = None) -> None:
         """Remove the Secrets of the service's revisions: at once, and not when the garbage collector comes by."""
-        for found in self._cluster.find("v1", "Secret", {SERVICE: service.id}, patient=True):
-            if found["metadata"]["name"] != but:
-                self._cluster.delete("v1", "Secret", found["metadata"]["name"], foreground=False)
+        for found in self._cluster.find("v1", "Secret", {SERVICE: operation.service.id}, patient=True):
+            name = found["metadata"]["name"]
+            if name != but:
+                self._cluster.delete("v1", "Secret", name, epoch=operation.epoch, foreground=False)
 
     def _apply(self, operation: Operation, manifest: KubernetesObject) -> KubernetesObject:
         """Have the custom resource be so, and before it the Secret that its pods take their variables from."""
@@ -258,4 +263,4 @@ def _found(resource: KubernetesObject, labels: Mapping[str, str], image: str | N
     details: dict[str, Any] = {}
     if image is not None and stored["config"].get("image") is None:
         details = {"images": [image], "image_of": {source.digest: image}}
-    return FoundServer(service_id, stored["config"], source, revision, details)
+    return FoundServer(service_id, stored["config"], source, revision, details, epoch=max(1, epoch_of(resource)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from .config import PodServiceConfig
 from .objects import secret_name
-from .pods import PORT, amounts, toleration
+from .pods import PORT, amounts, literal_env, toleration
 
 CONTENT_LABEL = "stackkit/content"
 """A digest of a revision and of what its pods are made from: the number is given again after an update that failed."""
@@ -55,7 +55,7 @@ def container(
     if config.gpus:
         resources["limits"]["nvidia.com/gpu"] = str(config.gpus)
     fields: dict[str, Any] = {
-        "env": [{"name": name, "value": value} for name, value in {**env, **config.env}.items()],
+        "env": literal_env({**env, **config.env}),
         "envFrom": [{"secretRef": {"name": secret_name(service_id, revision)}}] if config.secrets else [],
         "resources": {name: values for name, values in resources.items() if values},
     }

@@ -32,19 +32,21 @@ from stackkit.model_deployers import (
 from stackkit.model_deployers.predictions import Send, request_prediction
 
 from . import objects, observing
-from .addresses import Reach
-from .cluster import SERVICE, Cluster, KubernetesObject, Trouble, service_labels, why
+from .addresses import Reach, is_node_port
+from .cluster import SERVICE, Cluster, KubernetesObject, Trouble, epoch_of, service_labels, why
 from .config import KubernetesServiceConfig
-from .drift import with_copy
+from .drift import changed, with_copy
 from .images import Images
 from .objects import CORE, DEPLOYMENTS, INGRESSES, deployment_name, main_name
 from .observing import Found
 from .patches import patched
-from .pods import CONTAINER, PORT, Revision
+from .pods import CONTAINER, PORT, Revision, Track
 
 _PREDICT_SECONDS = 310
 _FARTHEST_PERCENT = 10
 """How far the part of the requests that a canary answers may be from what was asked for."""
+
+_NODES_ELSEWHERE = "Where its nodes have another address, give the deployer that: --base_url=http://ADDRESS"
 
 Events = Callable[[str], Sequence[KubernetesObject]]
 """What was told of the object of a name, oldest first."""
@@ -110,7 +112,7 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
 
     def do_stop(self, operation: Operation) -> None:
         service_id = operation.service.id
-        self._cluster.delete(DEPLOYMENTS, "Deployment", deployment_name(service_id, "canary"))
+        self._end(operation, "canary")
         stable = self._cluster.get(DEPLOYMENTS, "Deployment", main_name(service_id))
         if stable is None or observing.is_going(stable) or not observing.wanted(stable):
             return
@@ -120,18 +122,22 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
 
     def do_delete(self, operation: Operation) -> None:
         service = operation.service
-        for track in ("stable", "canary"):
-            self._cluster.delete(DEPLOYMENTS, "Deployment", deployment_name(service.id, track))
-        self._remove_others(service.id, set())
-        self._drop(CORE, "Service", main_name(service.id))
+        self._end(operation, "stable")
+        self._end(operation, "canary")
+        self._remove_others(operation, set())
+        self._drop(operation, CORE, "Service", main_name(service.id))
         for secret in self._cluster.find(CORE, "Secret", service_labels(service.id), patient=True):
-            self._drop(CORE, "Secret", secret["metadata"]["name"])
+            self._drop(operation, CORE, "Secret", secret["metadata"]["name"])
         self._images.discard(service.status.details.get("images", ()))
 
     def do_find(self) -> Sequence[FoundServer]:
         listed = self._cluster.find(DEPLOYMENTS, "Deployment", {})
+        epochs: dict[str, int] = {}
+        for each in listed:  # a canary may have been made under a higher one
+            service_id = observing.label(each, SERVICE)
+            epochs[service_id] = max(epoch_of(each), epochs.get(service_id, 1))
         found = (objects.found_server(each) for each in listed if observing.wanted(each))
-        return [each for each in found if each is not None]
+        return [replace(each, epoch=epochs[each.service_id]) for each in found if each is not None]
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         return self._cluster.logs(service_labels(service.id), container=CONTAINER, follow=follow, tail=tail)
@@ -185,9 +191,9 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
         made = self._all(self._revision(service, config), replicas=replicas)
         for each in made:
             self._apply(operation, each)
-        self._remove_others(service.id, {each["kind"] for each in made})
-        self._cluster.delete(DEPLOYMENTS, "Deployment", deployment_name(service.id, "canary"))
-        self._remove_old_secrets(service)
+        self._remove_others(operation, {each["kind"] for each in made})
+        self._end(operation, "canary")
+        self._remove_old_secrets(operation)
 
     def _all(self, revision: Revision, *, replicas: int) -> list[KubernetesObject]:
         """The objects of a revision that serves alone, in the order in which they are applied.
@@ -219,17 +225,23 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
 
     def _apply(self, operation: Operation, made: KubernetesObject) -> None:
         operation.checkpoint()  # whoever has lost the lease writes nothing more
-        self._cluster.apply(with_copy(made) if "spec" in made else made, epoch=operation.epoch)
+        if "spec" not in made:
+            self._cluster.apply(made, epoch=operation.epoch)
+            return
+        applied = self._cluster.apply(with_copy(made), epoch=operation.epoch)
+        if changed(applied) is not None:  # by the cluster itself, whose admission webhooks have the last word
+            self._cluster.apply(with_copy(made, applied["spec"]), epoch=operation.epoch)
 
-    def _remove_others(self, service_id: str, kept: Collection[str]) -> None:
+    def _remove_others(self, operation: Operation, kept: Collection[str]) -> None:
         """Remove what only some configurations have, but for the kinds that this one has."""
         for kind, (_, versions) in objects.OPTIONAL.items():
             version = None if kind in kept else self._cluster.newest(kind, *versions)
             if version is not None:
-                self._drop(version, kind, main_name(service_id))
+                self._drop(operation, version, kind, main_name(operation.service.id))
 
-    def _remove_old_secrets(self, service: Service) -> None:
+    def _remove_old_secrets(self, operation: Operation) -> None:
         """Remove the Secrets of revisions that no pod is of any more."""
+        service = operation.service
         labels = service_labels(service.id)
         secrets = self._cluster.find(CORE, "Secret", labels, patient=True)
         if all(observing.revision_of(each) == service.revision for each in secrets):
@@ -237,11 +249,16 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
         needed = {service.revision, *map(observing.revision_of, self._cluster.find(CORE, "Pod", labels, patient=True))}
         for each in secrets:
             if observing.revision_of(each) not in needed:
-                self._drop(CORE, "Secret", each["metadata"]["name"])
+                self._drop(operation, CORE, "Secret", each["metadata"]["name"])
 
-    def _drop(self, api_version: str, kind: str, name: str) -> None:
+    def _end(self, operation: Operation, track: Track) -> None:
+        """Have a Deployment removed, which is there until its pods are gone."""
+        name = deployment_name(operation.service.id, track)
+        self._cluster.delete(DEPLOYMENTS, "Deployment", name, epoch=operation.epoch)
+
+    def _drop(self, operation: Operation, api_version: str, kind: str, name: str) -> None:
         """Remove an object that owns no other: it is gone at once, and not when the garbage collector comes by."""
-        self._cluster.delete(api_version, kind, name, foreground=False)
+        self._cluster.delete(api_version, kind, name, epoch=operation.epoch, foreground=False)
 
     def _find(self, services: Sequence[Service]) -> dict[str, Found]:
         """What the cluster has of these services, by one call for each kind however many they are."""
@@ -269,7 +286,7 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
         def by_name() -> dict[str, list[KubernetesObject]]:
             grouped: dict[str, list[KubernetesObject]] = {}
             for event in self._cluster.events():
-                grouped.setdefault(event["involvedObject"]["name"], []).append(event)
+                grouped.setdefault(event["involvedObject"].get("name", ""), []).append(event)
             return grouped
 
         return lambda name: by_name().get(name, [])
@@ -278,11 +295,12 @@ class KubernetesModelDeployer(BaseModelDeployer, SplitsTraffic, FindsServers, Sh
         url = None if found.service is None else self._reach.url(found.service, found.ingress, found.pods)
         seen = observing.observe(service, found, partial(self._explain, service, events), url)
         is_new = seen.state is ServiceState.ACTIVE and service.status.state is ServiceState.PENDING_STARTUP
-        if url is not None and is_new and found.ingress is None and self._reach.is_here and self._reach.reaches(url):
+        if url is not None and is_new and self._reach.is_here and is_node_port(url, found.service):
             # kube-proxy opens a node's port a moment after the pods are ready
             said = answers(url)
             if not said.ready:
-                return Observation(ServiceState.PENDING_STARTUP, f"{url}/ping: {said.message}", revision=seen.revision)
+                told = f"{url}/ping: {said.message}. {_NODES_ELSEWHERE}"
+                return Observation(ServiceState.PENDING_STARTUP, told, revision=seen.revision)
         return seen
 
     def _proxied(self, service: Service) -> Send:

@@ -10,16 +10,16 @@ from .cluster import KubernetesObject
 from .config import OUR_PREFIX
 
 APPLIED = f"{OUR_PREFIX}applied"
-"""The annotation that keeps the spec as it was applied."""
+"""The annotation that keeps the spec as it was applied, or as an admission webhook had it be."""
 
 _SCALE = "spec.replicas"
 """What others may change: an autoscaler, and whoever scales by hand."""
 
 
-def with_copy(made: KubernetesObject) -> KubernetesObject:
-    """The object with a copy of its spec beside it."""
+def with_copy(made: KubernetesObject, spec: Mapping[str, Any] | None = None) -> KubernetesObject:
+    """The object with a copy of its spec beside it, or with ``spec`` in place of that."""
     metadata = made["metadata"]
-    copy = json.dumps(made["spec"], sort_keys=True, separators=(",", ":"))
+    copy = json.dumps(made["spec"] if spec is None else spec, sort_keys=True, separators=(",", ":"))
     return {**made, "metadata": {**metadata, "annotations": {**metadata["annotations"], APPLIED: copy}}}
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from stackkit.model_deployers import Observation, Service, ServiceState
 
 from .cluster import REVISION, SERVICE, KubernetesObject, Trouble
+from .cluster.cluster import has_ended
 from .drift import changed
 from .objects import optional_kinds
 from .pods import TRACK, Track
-
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Found:
 
     def alive(self, track: Track) -> list[KubernetesObject]:
         """The pods of a Deployment that have not ended, those that are ending among them."""
-        return [pod for pod in self.pods if label(pod, TRACK) == track and not _has_ended(pod)]
+        return [pod for pod in self.pods if label(pod, TRACK) == track and not has_ended(pod)]
 
 
 Explain = Callable[[KubernetesObject, Sequence[KubernetesObject]], Trouble | None]
@@ -74,12 +73,12 @@ def observe(service: Service, found: Found, explain: Explain, url: str | None) -
         state = ServiceState.ERROR if is_final else ServiceState.PENDING_STARTUP
         return Observation(state, said, revision=revision)
     if found.service is None or url is None:
-        return Observation(ServiceState.ERROR, "Its Service is gone: nothing leads to its pods.", revision=revision)
+        return _torn("Its Service is gone: nothing leads to its pods.", revision)
     missing = [kind for kind in optional_kinds(service.config) if kind not in found.optional]
     if missing and newest == service.revision:  # one that is being updated may have had none until now
-        return Observation(ServiceState.ERROR, f"Its {missing[0]} is gone.", revision=revision)
+        return _torn(f"Its {missing[0]} is gone.", revision)
     if (told := _changed(found)) is not None:
-        return Observation(ServiceState.ERROR, told, revision=revision)
+        return _torn(told, revision)
     if service.status.state is ServiceState.PENDING_STARTUP and not is_done:
         state = ServiceState.ERROR if is_final else ServiceState.PENDING_STARTUP
         return Observation(state, said, revision=revision)
@@ -93,6 +92,11 @@ def observe(service: Service, found: Found, explain: Explain, url: str | None) -
         canary=canary,
         update_error=given_up,
     )
+
+
+def _torn(message: str, revision: int) -> Observation:
+    """Of what has pods that are ready, and objects that are not all as they were made."""
+    return Observation(ServiceState.ERROR, message, revision=revision, is_mendable=True)
 
 
 def progress(deployment: KubernetesObject, trouble: Trouble | None) -> str:
@@ -143,8 +147,11 @@ def label(each: KubernetesObject, key: str) -> str:
 def _without(service: Service, found: Found, stable: KubernetesObject | None) -> Observation:
     """A service that has no Deployment which is to run: ended, ending, or robbed of it."""
     alive = [*found.alive("stable"), *found.alive("canary")]
-    if any(not is_going(pod) for pod in found.alive("canary")) and "canary" in found.deployments and stable is None:
-        return Observation(ServiceState.ERROR, "Its Deployment is gone, and its canary alone is left.")
+    canary = found.deployments.get("canary")
+    stays = canary is not None and not is_going(canary) and any(not is_going(pod) for pod in found.alive("canary"))
+    if stays and (stable is None or not is_going(stable)):
+        how = "gone" if stable is None else "scaled to nothing"
+        return Observation(ServiceState.ERROR, f"Its Deployment is {how}, and its canary alone is left.")
     going = [each for each in (*found.deployments.values(), found.service) if each is not None and is_going(each)]
     if alive:
         pods = f"{len(alive)} pods" if len(alive) > 1 else "its pod"
@@ -180,7 +187,3 @@ def _is_seen(deployment: KubernetesObject) -> bool:
     """Whether its status is about what is asked of it now."""
     generation: int = deployment["metadata"].get("generation", 0)
     return int(deployment.get("status", {}).get("observedGeneration", -1)) >= generation
-
-
-def _has_ended(pod: KubernetesObject) -> bool:
-    return pod.get("status", {}).get("phase") in _ENDED

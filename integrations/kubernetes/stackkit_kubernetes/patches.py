@@ -22,6 +22,9 @@ _NAMES: tuple[tuple[str, ...], ...] = (
 )
 _HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
 _POD_SECURITY = ("securityContext", "automountServiceAccountToken")
+_UNLESS_SAID = {"privileged": False}
+"""What a container's security context is where it says nothing, as far as that is what we have it say."""
+
 _BY_FIELDS = {
     ("spec", "replicas"): "replicas, or min_replicas and max_replicas",
     ("spec", "minReplicas"): "min_replicas",
@@ -102,7 +105,7 @@ def _loosened(made: KubernetesObject, result: KubernetesObject) -> Iterator[str]
         yield "the pods' volumes to files of the host"
     wanted = _containers(made)[CONTAINER]["securityContext"]
     for name, container in _containers(result).items():
-        if {**wanted, **(container.get("securityContext") or {})} != wanted or "securityContext" not in container:
+        if {**_UNLESS_SAID, **(container.get("securityContext") or {})} != wanted:
             yield f"the securityContext of the container {name!r}"
 
 

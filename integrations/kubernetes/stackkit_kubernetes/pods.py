@@ -126,7 +126,7 @@ def _container(
             "name": name,
             "image": revision.image,
             "imagePullPolicy": "IfNotPresent",
-            "env": [{"name": name, "value": value} for name, value in variables.items()] or None,
+            "env": literal_env(variables) or None,
             "envFrom": [{"secretRef": {"name": revision.secret}}] if revision.secret else None,
             "resources": _resources(config),
             "securityContext": {
@@ -200,6 +200,11 @@ def _probe(*, period: int, failures: int) -> dict[str, Any]:
         "timeoutSeconds": 5,
         "failureThreshold": failures,
     }
+
+
+def literal_env(variables: Mapping[str, str]) -> list[dict[str, str]]:
+    """Variables as Kubernetes writes them: each has its value as it stands, of which ``$(NAME)`` is not replaced."""
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()]
 
 
 def toleration(told: Toleration) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from api_standin import Standin
-from stackkit_kubernetes.cluster import KubernetesObject, logs
+from stackkit_kubernetes.cluster import Cluster, KubernetesObject, logs
 from stackkit_kubernetes.cluster.connection import Connection
+from stackkit_kubernetes.cluster.discovery import Resource
 
 from stackkit.errors import PlatformUnavailableError
 
@@ -62,13 +64,66 @@ def test_a_stream_that_ends_is_taken_up_where_it_was(connection: Connection, sta
     assert "sinceTime=2026-01-01T00%3A00%3A00.000000001Z" in standin.asked[1][1]
 
 
+def test_lines_of_one_moment_are_all_told(connection: Connection, standin: Standin) -> None:
+    moment = b"2026-01-01T00:00:00.000000000Z "
+    standin.answers = [(200, moment + b"a\n" + moment + b"b\n")]
+    pods = Pods([pod(state="terminated")])
+    followed = follow(connection, pods)
+    assert next(followed) == "p | a"
+    pods.looks = [[]]
+    assert list(followed) == ["p | b"]
+
+
+def test_a_pod_whose_node_is_silent_does_not_hide_the_others(connection: Connection, standin: Standin) -> None:
+    silent = (500, b"dial tcp 192.0.2.7:10250: connect: connection refused")
+    standin.answers = [silent, (200, b"a\n")]
+    told = logs.read(connection, lambda name: f"/{name}", lambda: [pod("gone"), pod("there")], None, None)
+    assert next(told) == "there | a"
+    with pytest.raises(PlatformUnavailableError, match="connection refused"):
+        next(told)
+    standin.answers = [silent]
+    opened = Cluster(connection, "default")
+    opened._discovery._known = {"v1": {"Pod": Resource("v1", "pods", True)}}
+    assert opened.log_tail("gone", "server") == [], "why a pod fails is told without its log"
+
+
+def test_a_reader_that_stops_while_a_log_is_asked_for_leaves_nothing_running(
+    connection: Connection, standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has no end, and is given only when nobody wants it any more."""
+    asked, stopped, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Endless:
+        def stream(self, amount: int) -> Iterator[bytes]:
+            while not closed.wait(0.01):
+                yield b"2026-01-01T00:00:00.000000000Z more\n"
+
+        def close(self) -> None:
+            closed.set()
+
+    def send(self: Connection, *words: Any, **options: Any) -> Endless:
+        asked.set()
+        stopped.wait(10)
+        return Endless()
+
+    monkeypatch.setattr(Connection, "send", send)
+    run = logs.Run("p", "uid", "server", 0)
+    stream = logs._Stream(connection, "/p", run, None, "", queue.Queue())
+    stream.start()
+    assert asked.wait(10)
+    threading.Timer(0.1, stopped.set).start()
+    stream.end()
+    stream.join(10)
+    assert not stream.is_alive() and closed.is_set()
+
+
 def test_an_api_server_that_stays_away_ends_it(
     connection: Connection, standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "_OUTAGE_SECONDS", 0.2)
     standin.answers = [(200, lines("a"))]
     followed = follow(connection, Pods([pod(state="terminated")], PlatformUnavailableError("away")))
     assert next(followed) == "p | a"
+    monkeypatch.setattr(logs, "_OUTAGE_SECONDS", 0.2)
     with pytest.raises(PlatformUnavailableError, match="away"):
         next(followed)
 
@@ -84,11 +139,11 @@ def test_a_stream_that_is_refused_for_now_is_asked_for_again(connection: Connect
 
 def test_a_container_that_starts_again_has_another_log(connection: Connection, standin: Standin) -> None:
     standin.answers = [(200, lines("first")), (200, lines("second", second=9))]
-    ended = pod(state="terminated")
-    again = pod(state="terminated", restarts=1)
-    pods = Pods([ended], [ended], [again])
+    pods = Pods([pod(state="terminated")])
     followed = follow(connection, pods, tail=1)
-    assert [next(followed), next(followed)] == ["p | first", "p | second"]
+    assert next(followed) == "p | first"
+    pods.looks = [[pod(state="terminated", restarts=1)]]
+    assert next(followed) == "p | second"
     pods.looks = [[]]
     assert list(followed) == []
     assert ["tailLines=1" in asked[1] for asked in standin.asked] == [True, False], (
@@ -118,8 +173,11 @@ def test_which_logs_are_read(
 def test_what_the_kubelet_says_in_its_place_is_no_log(connection: Connection, standin: Standin) -> None:
     gone = b"unable to retrieve container logs for docker://6f885b0f36f8"
     standin.answers = [(200, lines("a") + gone), (200, gone)]
-    followed = follow(connection, Pods([pod(state="terminated")], []))
-    assert list(followed) == ["p | a"]
+    pods = Pods([pod(state="terminated")])
+    followed = follow(connection, pods)
+    assert next(followed) == "p | a"
+    pods.looks = [[]]
+    assert list(followed) == []
     assert logs.tail(connection, "/p", "server", None) == []
 
 

@@ -12,10 +12,10 @@ import kube
 import pytest
 import yaml
 from api_standin import Standin, write_kubeconfig
-from stackkit_kubernetes.cluster import Cluster, ClusterConfig
+from stackkit_kubernetes.cluster import EPOCH, Cluster, ClusterConfig, service_labels
 from stackkit_kubernetes.cluster.connection import Connection
 
-from stackkit.errors import DeploymentError, PlatformUnavailableError, StackkitError
+from stackkit.errors import DeploymentError, LeaseLostError, PlatformUnavailableError, StackkitError
 
 real = pytest.mark.kubernetes
 
@@ -100,6 +100,23 @@ def test_a_server_that_is_back_soon(connection: Connection, standin: Standin) ->
     assert len(standin.asked) == 4
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        status(500, "ServerTimeout", "The PATCH operation against services could not be completed at this time"),
+        status(500, "", "rpc error: code = Unavailable desc = etcdserver: leader changed"),
+    ],
+    ids=["asks for patience", "its store has another leader"],
+)
+def test_a_server_whose_store_is_back_soon(connection: Connection, standin: Standin, answer: tuple[int, Any]) -> None:
+    standin.answers = [(200, {}), answer, (200, {}), status(500, "InternalError", "failed calling webhook")]
+    connection.json("GET", "/version")
+    connection.json("PATCH", "/x", body={}, patient=True)
+    with pytest.raises(DeploymentError, match="failed calling webhook"):
+        connection.json("PATCH", "/x", body={}, patient=True)
+    assert len(standin.asked) == 4
+
+
 FORBIDDEN = status(403, "Forbidden", "pods is forbidden: User cannot list resource")
 NO_ROLES_YET = status(403, "Forbidden", 'pods is forbidden: RBAC: [clusterrole "system:basic-user" not found]')
 
@@ -163,19 +180,65 @@ def test_what_is_refused(
 
 
 def test_a_list_that_has_grown_too_old_is_read_anew(connection: Connection, standin: Standin) -> None:
-    kinds = {"resources": [{"kind": "Pod", "name": "pods", "namespaced": True}]}
     pages = [
         {"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a"}}]},
         {"metadata": {}, "items": [{"metadata": {"name": "b"}}]},
     ]
     standin.answers = [
-        (200, kinds),
+        (200, KINDS),
         (200, pages[0]),
         status(410, "Expired", "too old"),
         *((200, each) for each in pages),
     ]
     found = Cluster(connection, "default").find("v1", "Pod", {})
     assert [each["metadata"]["name"] for each in found] == ["a", "b"]
+
+
+KINDS = {
+    "resources": [
+        {"kind": "Pod", "name": "pods", "namespaced": True},
+        {"kind": "Service", "name": "services", "namespaced": True},
+    ]
+}
+
+
+def test_a_list_of_nothing_may_be_null(connection: Connection, standin: Standin) -> None:
+    standin.answers = [(200, KINDS), (200, {"metadata": {}, "items": None})]
+    assert Cluster(connection, "default").find("v1", "Pod", {}) == []
+
+
+def test_endpoints_that_lag_behind_their_pods_are_waited_for(connection: Connection, standin: Standin) -> None:
+    none_yet = status(503, "ServiceUnavailable", 'no endpoints available for service "server"')
+    gone = status(503, "ServiceUnavailable", "error trying to reach service: dial tcp 172.17.0.6:8080: refused")
+    standin.answers = [(200, KINDS), none_yet, gone, (200, b"answered")]
+    cluster = Cluster(connection, "default")
+    assert cluster.post_to_service("server", 80, "/invocations", b"{}", {}) == (200, b"answered")
+    cut = status(500, "", "error trying to reach service: readfrom tcp 172.17.0.6:8080: closed")
+    standin.answers = [cut, (503, b"the server's own words")]
+    with pytest.raises(PlatformUnavailableError, match="cannot answer now: error trying to reach service"):
+        cluster.post_to_service("server", 80, "/invocations", b"{}", {})  # it may have been answered
+    assert cluster.post_to_service("server", 80, "/invocations", b"{}", {}) == (503, b"the server's own words")
+
+
+def ours(epoch: int, version: str = "7") -> dict[str, Any]:
+    metadata = {"uid": "u", "name": "s", "resourceVersion": version, "labels": service_labels("a")}
+    return {"kind": "Service", "metadata": {**metadata, "annotations": {EPOCH: str(epoch)}}}
+
+
+def test_what_another_process_has_written_since_is_not_removed(connection: Connection, standin: Standin) -> None:
+    cluster = Cluster(connection, "default")
+    standin.answers = [(200, KINDS), (200, ours(3))]
+    with pytest.raises(LeaseLostError, match="epoch 3"):
+        cluster.delete("v1", "Service", "s", epoch=2)
+    # it is written between the look and the deletion, once by nobody that matters and once by who has taken over
+    conflict = status(409, "Conflict", "Precondition failed: ResourceVersion in precondition")
+    standin.answers = [(200, ours(2)), conflict, (200, ours(2, "8")), conflict, (200, ours(3, "9"))]
+    with pytest.raises(LeaseLostError, match="epoch 3"):
+        cluster.delete("v1", "Service", "s", epoch=2)
+    standin.answers = [(200, ours(2)), conflict, (200, ours(2, "8")), (200, {})]
+    cluster.delete("v1", "Service", "s", epoch=2)
+    sent = [json.loads(body)["preconditions"] for method, body in standin.bodies if method == "DELETE"]
+    assert sent[-1] == {"uid": "u", "resourceVersion": "8"}
 
 
 # A real cluster

@@ -264,6 +264,15 @@ def test_events_of_others_do_not_count() -> None:
     assert told(None, pod(container({"running": {}})), events=(other,)) is None
 
 
+def test_an_event_need_not_say_anything() -> None:
+    bare: KubernetesObject = {"involvedObject": {"uid": "u"}}
+    crashed = pod(container({"terminated": CRASHED}))
+    assert told(None, pod(container({"running": {}})), events=(bare, {**bare, "reason": "Unhealthy"})) == Trouble(
+        "The pod p is not healthy: no more is told.", is_final=False
+    )
+    assert told(None, crashed, pod(container(back_off("ErrImagePull"))), events=(bare,)) is not None
+
+
 def test_a_long_story_is_cut() -> None:
     trouble = told(None, pod(container(back_off("ErrImagePull", "no\n " * 1000))))
     assert trouble is not None and len(trouble.message) == 600 and "\n" not in trouble.message

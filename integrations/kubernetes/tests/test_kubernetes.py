@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import kube
@@ -68,7 +69,7 @@ def test_an_update_that_cannot_start_is_told_why_and_put_back(
     seen = service.refresh()
     assert (seen.status.state, seen.revision) == (ServiceState.ACTIVE, 1)
     assert image_of(deployment(namespace, service)) == images["one"]
-    assert seen.predict([0]) == ["one"]
+    assert kube.until(lambda: said(seen)) == ["one"]
     # the number is given again, to something else
     deployer.update_model_server(service, image=images["two"], timeout=TIMEOUT)
     assert service.refresh().revision == 2
@@ -134,13 +135,16 @@ def test_what_others_change_or_remove_is_told_and_brought_back(
 def test_what_is_not_exposed_is_asked_through_the_api_server_or_a_forwarded_port(
     deployer: KubernetesModelDeployer, namespace: kube.Namespace, images: dict[str, str]
 ) -> None:
-    service = deployer.deploy_model(**iris(images), replicas=2, secrets={"TOKEN": "hunter2"}, timeout=TIMEOUT)
+    literal = "$$ of $(HOME)"  # a variable that Kubernetes would change
+    service = deployer.deploy_model(
+        **iris(images), replicas=2, env={"ANSWER": literal}, secrets={"TOKEN": "hunter2"}, timeout=TIMEOUT
+    )
     assert service.prediction_url == f"http://stackkit-{service.id}.{namespace.name}.svc/invocations"
-    assert service.predict([0, 0]) == ["one", "one"]
+    assert kube.until(lambda: said(service, [0, 0])) == [literal, literal]
     with deployer.port_forward(service) as url:
         request = urllib.request.Request(f"{url}/invocations", b'{"inputs": [0]}')
         with urllib.request.urlopen(request, timeout=30) as answer:
-            assert json.load(answer) == {"predictions": ["one"]}
+            assert json.load(answer) == {"predictions": [literal]}
     lines = list(service.logs())
     pods = {line.partition(" | ")[0] for line in lines}
     assert len(pods) == 2
@@ -191,6 +195,19 @@ def test_an_autoscaler_a_budget_and_an_ingress_are_made_kept_and_removed(
     assert deployment(namespace, service)["spec"]["replicas"] == 1
 
 
+def test_how_it_is_exposed_may_change(
+    deployer: KubernetesModelDeployer, namespace: kube.Namespace, images: dict[str, str]
+) -> None:
+    service = deployer.deploy_model(**iris(images), service_type="NodePort", timeout=TIMEOUT)
+    inside = f"http://stackkit-{service.id}.{namespace.name}.svc/invocations"
+    for service_type in ("ClusterIP", "LoadBalancer", "NodePort"):
+        deployer.update_model_server(service, service_type=service_type, timeout=TIMEOUT)
+        seen = service.refresh()
+        assert seen.status.state is ServiceState.ACTIVE, seen.status.message
+        assert (seen.prediction_url == inside) is (service_type != "NodePort"), "no cloud gives it an address"
+        assert kube.until(partial(said, seen)) == ["one"]
+
+
 def test_no_request_fails_while_an_update_rolls(
     deployer: KubernetesModelDeployer, namespace: kube.Namespace, model_image: str
 ) -> None:
@@ -199,6 +216,6 @@ def test_no_request_fails_while_an_update_rolls(
         for level in ("one", "two"):
             deployer.update_model_server(service, env={"LEVEL": level}, timeout=TIMEOUT)
         # the last pods of the old revision leave, which is when requests would fail
-        kube.until(lambda: len(namespace.admin.find("v1", "Pod", service_labels(service.id))) == 1)
+        kube.until(lambda: len(namespace.admin.find("v1", "Pod", service_labels(service.id))) == 1, seconds=120)
     assert load.answered > 100
     assert load.failures == []

@@ -51,6 +51,10 @@ def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], told: str) ->
     assert told in str(raised.value)
 
 
+def test_a_limit_of_processors_is_a_request_too() -> None:
+    assert configuration(image="i", max_replicas=2, limits={"cpu": "1"}).max_replicas == 2
+
+
 def test_what_the_command_line_gives_is_read() -> None:
     from stackkit_kubernetes.config import KubernetesServiceConfig
 

@@ -81,6 +81,15 @@ def test_no_secret_is_in_anything_but_a_secret() -> None:
     assert objects.make_secret(revision(image="iris:1")) is None
 
 
+def test_variables_have_their_values_as_they_stand() -> None:
+    """Kubernetes puts other variables in the place of ``$(NAME)`` and makes one dollar of two."""
+    env = {"PATTERN": "^a$", "PRICE": "$$5", "TOLD": "$(HOSTNAME)"}
+    spec = template(revision(image="server:1", model_uri="s3://models/iris", env=env), "stable")["spec"]
+    for made in (spec["initContainers"][0], spec["containers"][0]):
+        variables = {each["name"]: each["value"] for each in made["env"]}
+        assert {name: variables[name] for name in env} == {"PATTERN": "^a$$", "PRICE": "$$$$5", "TOLD": "$$(HOSTNAME)"}
+
+
 def test_resources_gpus_and_where_it_runs() -> None:
     one = revision(
         image="iris:1",
@@ -203,7 +212,17 @@ def test_a_patch_adds_what_no_field_says() -> None:
     assert patched(objects.make_service(one), one.config) == objects.make_service(one)
 
 
-_POD = ("spec", "template", "spec")
+SECURE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+PART = {"readOnlyRootFilesystem": True}
+
+
+def test_a_patch_may_add_a_container_that_is_as_secure() -> None:
+    sidecar = {"name": "x", "image": "x:1", "securityContext": SECURE}
+    one = revision(
+        image="iris:1", patch={"Deployment": {"spec": {"template": {"spec": {"initContainers": [sidecar]}}}}}
+    )
+    made = patched(objects.make_deployment(one, "stable", replicas=1), one.config)
+    assert made["spec"]["template"]["spec"]["initContainers"] == [sidecar]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +244,14 @@ _POD = ("spec", "template", "spec")
         ({"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}, "securityContext of the container"),
         ({"spec": {"template": {"spec": {"containers": []}}}}, "name of the container"),
         ({"spec": {"template": {"spec": {"initContainers": [{"name": "x"}]}}}}, "container 'x'"),
+        (
+            {"spec": {"template": {"spec": {"initContainers": [{"name": "empty", "securityContext": {}}]}}}},
+            "container 'empty'",
+        ),
+        (
+            {"spec": {"template": {"spec": {"initContainers": [{"name": "part", "securityContext": PART}]}}}},
+            "container 'part'",
+        ),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )

@@ -12,11 +12,12 @@ from stackkit_kubernetes import objects
 from stackkit_kubernetes.addresses import Reach
 from stackkit_kubernetes.cluster import KubernetesObject, Trouble
 from stackkit_kubernetes.deployer import KubernetesModelDeployer, _canary_replicas
-from stackkit_kubernetes.drift import with_copy
+from stackkit_kubernetes.drift import changed, with_copy
 from stackkit_kubernetes.observing import Found, observe, revision_of, sort
 from stackkit_kubernetes.pods import Track, template
 
 from stackkit.errors import NotSupportedError
+from stackkit.local.probes import Answer
 from stackkit.model_deployers import Observation, ServiceState, Target
 
 URL = "http://127.0.0.1:30000"
@@ -157,6 +158,12 @@ def test_what_is_missing_or_changed_is_an_error_although_pods_are_ready() -> Non
     assert "containers.server.image of its Deployment" in told.message
     alone = seen(pod(4, "canary"), stable=None, canary=deployment(4, "canary"))
     assert alone.state is ServiceState.ERROR
+    beside = seen(pod(4, "canary"), stable=deployment(wanted=0, ready=0), canary=deployment(4, "canary"))
+    assert (beside.state, "scaled to nothing" in beside.message) == (ServiceState.ERROR, True)
+    ending = deployment(4, "canary")
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    stopped = seen(pod(4, "canary"), stable=deployment(wanted=0, ready=0), canary=ending)
+    assert stopped.state is ServiceState.PENDING_SHUTDOWN
 
 
 def test_what_only_some_have_is_missed_and_looked_at_too() -> None:
@@ -196,6 +203,9 @@ def test_where_a_server_is_reached() -> None:
     assert reach().url(exposed("ClusterIP"), ingress, []) == "https://iris.example.com"
     inside = reach().url(exposed("ClusterIP"), None, [])
     assert inside == "http://stackkit-x.models.svc"
+    for rules in ([{"host": "*.example.com"}], [{"http": {}}], [], None):  # by a wildcard, a patch, or kubectl edit
+        assert reach().url(exposed("ClusterIP"), {**ingress, "spec": {"rules": rules}}, []) == inside
+    assert reach().url(exposed("ClusterIP"), {**ingress, "spec": {"defaultBackend": {}}}, []) == inside
     assert not reach().reaches(inside)
     assert reach().reaches("https://iris.example.com")
     given = reach(base_url="https://models.example.com/k8s").url(exposed("ClusterIP"), None, [])
@@ -209,6 +219,34 @@ def test_where_a_server_is_reached() -> None:
         reach(base_url="http://nodes.example.com").url(exposed("NodePort"), None, [])
         == "http://nodes.example.com:30123"
     )
+
+
+def test_only_a_port_of_a_node_on_this_machine_is_asked_before_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be said of a gateway: it may be elsewhere, know no /ping, or need another way to be asked."""
+    asked: list[str] = []
+
+    def refuse(url: str) -> Answer:
+        asked.append(url)
+        return Answer(ready=False, loading=False, message="refused")
+
+    monkeypatch.setattr("stackkit_kubernetes.deployer.answers", refuse)
+    service = make_service(image="iris:1", state=ServiceState.PENDING_STARTUP)
+
+    def told(kind: str, base_url: str | None) -> Observation:
+        made = service_object()
+        made["spec"] = {**made["spec"], "type": kind, "ports": [{**made["spec"]["ports"][0], "nodePort": 30123}]}
+        deployer = object.__new__(KubernetesModelDeployer)
+        monkeypatch.setattr(KubernetesModelDeployer, "_reach", reach("https://127.0.0.1:6443", base_url))
+        return deployer._observe(
+            service, Found({"stable": deployment()}, [pod(), pod()], with_copy(made)), lambda _: []
+        )
+
+    assert told("ClusterIP", "https://models.example.com").state is ServiceState.ACTIVE
+    assert told("ClusterIP", None).state is ServiceState.ACTIVE
+    assert asked == []
+    waiting = told("NodePort", None)
+    assert (waiting.state, asked) == (ServiceState.PENDING_STARTUP, ["http://127.0.0.1:30123"])
+    assert "--base_url" in waiting.message
 
 
 # Parts of the requests
@@ -265,6 +303,52 @@ def test_two_hundred_services_are_seen_by_one_list_of_each_kind(monkeypatch: pyt
     assert {each.state for each in told.values()} == {ServiceState.ACTIVE}
     assert len(told) == 200
     assert cluster.calls == ["Deployment", "Pod", "Service"]
+
+
+def test_what_anybody_writes_as_an_event_does_not_hide_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = [make_service(image="iris:1") for _ in range(2)]
+    services[1]._row["id"] = f"{ID[:-1]}1"
+    waiting = pod(ready=False)
+    waiting["metadata"]["uid"] = "1"
+    bare = [{"involvedObject": {}}, {"involvedObject": {"name": "pod-3", "uid": "1"}}]
+    cluster = ListingCluster({"Deployment": [deployment(ready=0)], "Pod": [waiting], "Service": [service_object()]})
+    deployer = object.__new__(KubernetesModelDeployer)
+    monkeypatch.setattr(cluster, "events", lambda: bare, raising=False)
+    monkeypatch.setattr(cluster, "log_tail", lambda *_: [], raising=False)
+    monkeypatch.setattr(KubernetesModelDeployer, "_cluster", cluster)
+    monkeypatch.setattr(KubernetesModelDeployer, "_reach", reach())
+    assert deployer.do_check(services)[ID].message == "0 of 2 pods are ready"
+
+
+def test_a_server_is_adopted_under_the_highest_epoch_of_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    stable, canary = deployment(), deployment(4, "canary")
+    for each, epoch in ((stable, 3), (canary, 7)):
+        each["metadata"]["annotations"]["stackkit/epoch"] = str(epoch)
+        each["metadata"]["annotations"][objects.KEPT] = objects.kept(make_service(image="iris:1"))
+    canary["metadata"]["name"] = objects.deployment_name(ID, "canary")
+    deployer = object.__new__(KubernetesModelDeployer)
+    monkeypatch.setattr(KubernetesModelDeployer, "_cluster", ListingCluster({"Deployment": [stable, canary]}))
+    assert [(each.service_id, each.epoch) for each in deployer.do_find()] == [(ID, 7)]
+
+
+def test_what_the_cluster_itself_makes_other_is_no_change_by_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An admission webhook that has images come from a mirror, and an API server that writes numbers as text."""
+    applied: list[KubernetesObject] = []
+
+    def admit(made: KubernetesObject, *, epoch: int) -> KubernetesObject:
+        live: KubernetesObject = json.loads(json.dumps(made))
+        server = live["spec"]["template"]["spec"]["containers"][0]
+        server["image"] = f"mirror.example.com/{server['image']}"
+        applied.append(live)
+        return live
+
+    deployer = object.__new__(KubernetesModelDeployer)
+    operation: Any = SimpleNamespace(checkpoint=lambda: None, epoch=5)
+    monkeypatch.setattr(KubernetesModelDeployer, "_cluster", SimpleNamespace(apply=admit))
+    deployer._apply(operation, objects.make_deployment(revision(image="iris:1"), "stable", replicas=2))
+    assert changed(applied[-1]) is None
+    applied[-1]["spec"]["template"]["spec"]["containers"][0]["image"] = "other:1"
+    assert changed(applied[-1]) == "spec.template.spec.containers.server.image"
 
 
 def test_an_image_that_was_pushed_nowhere_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import kube
 import pytest
 from docker import DockerClient
 from docker_parts import MODEL, tags
-from kubernetes_parts import ENDS_AT_ONCE, ENDS_SOON
+from kubernetes_parts import ENDS_AT_ONCE, ENDS_SOON, said
 from registries import PASSWORD, USER, running
 
 from stackkit import Client
@@ -104,7 +104,7 @@ def test_a_name_that_is_wrong_is_told_and_the_old_revision_serves_on(
         with pytest.raises(DeploymentError, match=r"team/nothing:1 cannot be pulled \(.*(not found|unknown)"):
             team.update_model_server(service, image=f"{address}/team/nothing:1", timeout=TIMEOUT)
         assert service.refresh().status.state is ServiceState.ACTIVE
-        assert service.predict([0]) == ["one"]
+        assert kube.until(lambda: said(service)) == ["one"]
         service.delete(timeout=TIMEOUT)
         kube.until(lambda: removed(engine, image))
 

@@ -42,11 +42,13 @@ def test_what_was_deleted_or_changed_comes_back(
         return "" if found is None else str(found["spec"]["rules"][0]["host"])
 
     try:
+        pods = {each["metadata"]["uid"] for each in admin.find("v1", "Pod", {})}
         admin.delete(*INGRESS, name, foreground=False)
         assert service.refresh().status.message == "Its Ingress is gone."
         with watched(client):
             kube.until(lambda: host() == "iris.example.com")
             kube.until(lambda: service.refresh().status.state is ServiceState.ACTIVE)
+        assert {each["metadata"]["uid"] for each in admin.find("v1", "Pod", {})} == pods, "they serve on"
 
         rules = [{"host": "other.example.com", "http": (admin.get(*INGRESS, name) or {})["spec"]["rules"][0]["http"]}]
         admin.merge(*INGRESS, name, {"spec": {"rules": rules}})

@@ -74,6 +74,10 @@ class SeldonServiceConfig(PodServiceConfig):
         shadow = self.shadow
         if shadow is not None and (shadow.image is None) != (self.implementation is not None):
             raise ValueError("a shadow is of the same kind: an image, or with an implementation another model_uri")
+        if shadow is not None and shadow.model_uri and not is_fetched_by_pods(shadow.model_uri):
+            raise ValueError(
+                f"Seldon cannot fetch {shadow.model_uri!r} for the shadow: give a URI such as s3://BUCKET/PATH"
+            )
         return self
 
     @property

@@ -17,7 +17,7 @@ from stackkit.model_deployers.open_inference import Protocol
 from . import seldon_deployment
 from .config import SeldonServiceConfig
 from .observations import observe, prediction_url
-from .seldon_deployment import API, CANARY, GRAPH, KIND, STABLE, predictor_of
+from .seldon_deployment import API, CANARY, GRAPH, KIND, PREDICTOR, STABLE, predictor_of
 
 
 class SeldonModelDeployer(CustomResourceDeployer):
@@ -54,7 +54,7 @@ class SeldonModelDeployer(CustomResourceDeployer):
 
     def do_stop(self, operation: Operation) -> None:
         """Delete the SeldonDeployment: without replicas it would go on being called available."""
-        self._remove(operation.service)
+        self._remove(operation)
 
     def _protocol(self, service: Service) -> Protocol:
         return "v2"
@@ -77,6 +77,10 @@ class SeldonModelDeployer(CustomResourceDeployer):
     ) -> Observation:
         url = partial(prediction_url, self.config.base_url, self._cluster.namespace, self._name(service))
         return observe(service, resource, pods, self._explain, url)
+
+    def _asked(self, service: Service) -> Mapping[str, str]:
+        """The stable revision's pods: neither a canary's nor a shadow's."""
+        return {PREDICTOR: STABLE}
 
     def _asks_for(self, resource: KubernetesObject) -> tuple[Mapping[str, str], str | None]:
         stable = predictor_of(resource, STABLE)

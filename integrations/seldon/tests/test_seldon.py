@@ -121,6 +121,8 @@ def test_without_a_base_url_it_has_its_address_in_the_cluster_and_is_asked_all_t
     host = f"stackkit-{service.id}-default.{namespace.name}.svc.cluster.local:8000"
     assert service.prediction_url == f"http://{host}/v2/models/model/infer"
     assert service.predict([[1.0]]) == ["one"]  # by a forwarded port: nobody here knows that host
+    inside.update_model_server(service, image=images["two"], canary=30, timeout=TIMEOUT)
+    assert answers(service.refresh(), 5) == {"one": 5}, "that leads to the stable revision"
 
 
 def test_secrets_are_in_a_secret_of_the_revision_and_nowhere_else(

@@ -117,6 +117,11 @@ def test_the_prediction_url_is_that_of_seldons_routes() -> None:
         pytest.param({"image": "i", "env_secret": "s"}, "nothing is fetched", id="credentials-for-nothing"),
         pytest.param({"image": "i", "parameters": {"a": "b"}}, "go with an implementation", id="parameters"),
         pytest.param({"image": "i", "shadow": {"model_uri": "s3://m"}}, "of the same kind", id="shadow-of-another"),
+        pytest.param(
+            {"implementation": "MLFLOW_SERVER", "model_uri": "s3://m", "shadow": {"model_uri": "./m"}},
+            "cannot fetch './m' for the shadow",
+            id="shadow-of-a-local-path",
+        ),
         pytest.param({"image": "i", "shadow": {}}, "either model_uri or image", id="shadow-of-nothing"),
         pytest.param({"image": "i", "replicas": 0}, "replicas", id="no-replicas"),
     ],

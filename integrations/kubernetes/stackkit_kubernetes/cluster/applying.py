@@ -100,25 +100,38 @@ def read(connection: Connection, path: str) -> KubernetesObject | None:
     return found
 
 
-def remove(connection: Connection, path: str, *, foreground: bool) -> None:
+def remove(connection: Connection, path: str, what: str, *, epoch: int | None, foreground: bool) -> None:
     """Remove the object at ``path`` and what it owns; a no-op when it is gone, going, or not ours.
 
-    With ``foreground`` it stays until all that it owns is gone.
+    With ``foreground`` it stays until all that it owns is gone. With ``epoch`` it is fenced as ``apply`` is: what
+    another process has written since is not removed, and raises LeaseLostError.
     """
-    live = read(connection, path)
-    if live is None or not is_ours(live) or live["metadata"].get("deletionTimestamp"):
-        return
-    options = {
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        "propagationPolicy": "Foreground" if foreground else "Background",
-        "preconditions": {"uid": live["metadata"]["uid"]},  # not one that took its name meanwhile
-    }
-    try:
-        connection.json("DELETE", path, body=options, patient=True)
-    except RefusedError as error:
-        if error.status not in (404, 409):
-            raise
+    attempt = 0
+    while True:
+        live = read(connection, path)
+        if live is None or not is_ours(live) or live["metadata"].get("deletionTimestamp"):
+            return
+        metadata = live["metadata"]
+        preconditions = {"uid": metadata["uid"]}  # not one that took its name meanwhile
+        if epoch is not None:
+            _check_epoch(live, epoch, what)
+            preconditions["resourceVersion"] = metadata["resourceVersion"]
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground" if foreground else "Background",
+            "preconditions": preconditions,
+        }
+        try:
+            connection.json("DELETE", path, body=options, patient=True)
+            return
+        except RefusedError as error:
+            if error.status == 404:
+                return
+            if error.status != 409 or attempt == _MOST_REPEATS:
+                raise
+        attempt += 1
+        _pause(attempt)
 
 
 def _check(live: KubernetesObject, service_id: str, epoch: int, what: str) -> None:
@@ -127,6 +140,10 @@ def _check(live: KubernetesObject, service_id: str, epoch: int, what: str) -> No
             f"There is a {what} that is not this service's: it is left alone.",
             f"Look at it (kubectl get {live['kind']} {live['metadata']['name']} --output yaml), and remove it.",
         )
+    _check_epoch(live, epoch, what)
+
+
+def _check_epoch(live: KubernetesObject, epoch: int, what: str) -> None:
     if epoch_of(live) > epoch:
         raise LeaseLostError(
             f"The {what} was written under epoch {epoch_of(live)}, and this work has {epoch}: "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
-from stackkit.errors import DeploymentError
+from stackkit.errors import DeploymentError, StackkitError
 from stackkit.model_deployers import PlatformIdentity
 
 from . import access, applying, forwarding, logs
@@ -17,6 +18,13 @@ from .objects import MANAGED_BY, SERVICE, KubernetesObject, labels_of, selector,
 
 _PAGE = 500
 _POD = ("v1", "Pod")
+
+_NOT_SENT = ("no endpoints available", "error trying to reach service: dial tcp")
+"""How the API server says that there is nothing yet, or nothing any more, that a request could have been sent to."""
+
+_ENDPOINTS_SECONDS = 5.0
+"""For how long a Service's endpoints may lag behind its pods, which come and go a moment before."""
+_LOOK_SECONDS = 0.2
 
 
 class Cluster:
@@ -105,17 +113,20 @@ class Cluster:
                     raise
                 found, token = [], ""  # the list has grown too old to be continued: from its start
                 continue
-            found += [{"apiVersion": api_version, "kind": kind, **each} for each in page["items"]]
+            found += [{"apiVersion": api_version, "kind": kind, **each} for each in page["items"] or ()]
             token = page["metadata"].get("continue") or ""
             if not token:
                 return found
 
-    def delete(self, api_version: str, kind: str, name: str, *, foreground: bool = True) -> None:
+    def delete(
+        self, api_version: str, kind: str, name: str, *, epoch: int | None = None, foreground: bool = True
+    ) -> None:
         """Have an object of ours and all that it owns removed, and return; a no-op when it is gone, or not ours.
 
-        With ``foreground`` it is there until all that it owns is gone.
+        With ``foreground`` it is there until all that it owns is gone. With ``epoch`` it is fenced as ``apply`` is.
         """
-        applying.remove(self._connection, self._path(api_version, kind, name), foreground=foreground)
+        path, what = self._path(api_version, kind, name), title(kind, name, self.namespace)
+        applying.remove(self._connection, path, what, epoch=epoch, foreground=foreground)
 
     def merge(
         self,
@@ -166,8 +177,14 @@ class Cluster:
         return read(self._connection, self._pod_path, lambda: self._pods(labels), container, tail)
 
     def log_tail(self, pod: str, container: str, lines: int = 5) -> list[str]:
-        """The last lines that a container has logged, of its last run when it waits for another; for ``why``."""
-        return logs.tail(self._connection, self._pod_path(pod), container, lines)
+        """The last lines that a container has logged, of its last run when it waits for another; for ``why``.
+
+        None where they cannot be had, as of a node that is silent: what else is known can be told without them.
+        """
+        try:
+            return logs.tail(self._connection, self._pod_path(pod), container, lines)
+        except StackkitError:
+            return []
 
     def forward(
         self, labels_or_pod: Mapping[str, str] | str, target_port: int, port: int | None
@@ -202,13 +219,19 @@ class Cluster:
     ) -> tuple[int, bytes]:
         """Post to a Service through the API server; the answer's status and body.
 
-        What the API server itself answers in the Service's place is raised.
+        What the API server itself answers in the Service's place is raised; endpoints that lag behind their pods, so
+        that nothing was sent, are waited for.
         """
         proxied = f"{self._path('v1', 'Service', f'{name}:{port}', 'proxy')}/{path.lstrip('/')}"
-        answer = self._connection.exchange("POST", proxied, body=body, headers=headers, timeout=timeout)
-        if answer.status >= 400 and _is_status(answer.data):
-            raise refusal("POST", answer.status, answer.data, host=self._connection.host)
-        return answer.status, answer.data
+        until = time.monotonic() + _ENDPOINTS_SECONDS
+        while True:
+            answer = self._connection.exchange("POST", proxied, body=body, headers=headers, timeout=timeout)
+            if answer.status < 400 or not _is_status(answer.data):
+                return answer.status, answer.data
+            error = refusal("POST", answer.status, answer.data, host=self._connection.host)
+            if not any(words in error.message for words in _NOT_SENT) or time.monotonic() > until:
+                raise error
+            time.sleep(_LOOK_SECONDS)
 
     def _path(self, api_version: str, kind: str, name: str | None = None, subresource: str | None = None) -> str:
         return self._discovery.get(api_version, kind).path(self.namespace, name, subresource)
@@ -225,6 +248,11 @@ def is_ready(pod: KubernetesObject) -> bool:
     conditions = pod.get("status", {}).get("conditions") or ()
     is_going = pod["metadata"].get("deletionTimestamp") is not None
     return not is_going and any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def has_ended(pod: KubernetesObject) -> bool:
+    """Whether a pod runs no more, as one that was evicted, which stays until somebody removes it."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _is_status(body: bytes) -> bool:

@@ -8,6 +8,8 @@ from stackkit.errors import DeploymentError, PlatformUnavailableError, StackkitE
 
 _RBAC = "Have the role granted that stackkit needs: the smallest is in docs/, as FLAVOR-rbac.yaml."
 _BUSY = (429, 502, 503, 504)
+_PASSING = ("etcdserver: ", "error trying to reach service: ")
+"""How a 500 says that the API server's store is busy or has another leader, or that a proxied request got nowhere."""
 
 
 class RefusedError(DeploymentError):
@@ -35,7 +37,8 @@ def refusal(method: str, status: int, body: bytes, *, host: str) -> StackkitErro
             f"The cluster at {host} does not accept your credentials: {said}",
             "They may have expired: log in again, and see that kubectl get pods works with the same context.",
         )
-    if status in _BUSY or (status >= 500 and method == "GET"):
+    passes = method == "GET" or reason == "ServerTimeout" or any(words in said for words in _PASSING)
+    if status in _BUSY or (status >= 500 and passes):
         return NotNowError(
             f"The cluster at {host} cannot answer now: {said}", "Try again; kubectl get --raw /readyz says how it is."
         )

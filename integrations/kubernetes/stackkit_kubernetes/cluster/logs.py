@@ -68,10 +68,20 @@ def read(
     container: str | None,
     lines: int | None,
 ) -> Iterator[str]:
-    """What the pods have logged until now, one pod after the other, each line with its pod's name before it."""
+    """What the pods have logged until now, one pod after the other, each line with its pod's name before it.
+
+    Raises PlatformUnavailableError for a pod whose log cannot be had, after those of the others.
+    """
+    unavailable: PlatformUnavailableError | None = None
     for run, _ in _runs(find_pods(), container):
-        for line in tail(connection, pod_path(run.pod), run.container, lines):
-            yield f"{run.pod} | {line}"
+        try:
+            told = tail(connection, pod_path(run.pod), run.container, lines)
+        except PlatformUnavailableError as error:
+            unavailable = error
+            continue
+        yield from (f"{run.pod} | {line}" for line in told)
+    if unavailable is not None:
+        raise unavailable
 
 
 def follow(
@@ -130,7 +140,7 @@ class _Stream(threading.Thread):
         arriving: queue.Queue[str],
     ) -> None:
         super().__init__(name=f"log of {run.pod}", daemon=True)
-        self.last = after
+        self.last = self._after = after
         self.is_broken = False
         self._connection, self._path, self._run, self._lines = connection, path, run, lines
         self._arriving = arriving
@@ -144,6 +154,8 @@ class _Stream(threading.Thread):
         try:
             # it may say nothing for as long as the server has nothing to say
             self._answer = self._connection.send("GET", f"{self._path}/log", query=query, timeout=None, stream=True)
+            if self._ending.is_set():  # while it was still being asked for, so that there was nothing to shut
+                return
             for line in _split(self._answer):
                 self._take(line)
         except RefusedError as error:
@@ -166,7 +178,7 @@ class _Stream(threading.Thread):
         when, _, text = line.partition(" ")
         if not _TIME.match(when):  # the kubelet's own words, such as that the container has just been removed
             return
-        if when <= self.last:  # sinceTime is in whole seconds: some of them have been read
+        if when <= self._after:  # sinceTime is in whole seconds: some of them have been read
             return
         while not self._ending.is_set():
             with suppress(queue.Full):

@@ -137,7 +137,7 @@ def _ended(
     """A container that has ended, now or before it was started again."""
     name, restarts = pod["metadata"]["name"], container.get("restartCount", 0)
     how = f"ended with exit code {last['exitCode']}"
-    killed = [each["message"] for each in events if each["reason"] == "Killing" and "liveness probe" in each["message"]]
+    killed = [said for said in _told(events, "Killing") if "liveness probe" in said]
     if last.get("reason") == "OOMKilled":
         limit = _limit(pod, container["name"])
         how = f"was killed because it needed more memory{f' than the {limit} that it may have' if limit else ''}"
@@ -157,7 +157,7 @@ def _ended(
 
 def _unpulled(image: str, reason: str, said: str, events: Sequence[KubernetesObject]) -> Trouble:
     # the status says "Back-off pulling image"; why it cannot be pulled is told by an event
-    failed = [each["message"] for each in events if each["reason"] == "Failed" and "pull image" in each["message"]]
+    failed = [said for said in _told(events, "Failed") if "pull image" in said]
     words = failed[-1] if failed else said or reason
     is_final = reason in ("InvalidImageName", "ErrImageNeverPull") or any(
         text in words.lower() for text in _NEVER_PULLED
@@ -168,12 +168,18 @@ def _unpulled(image: str, reason: str, said: str, events: Sequence[KubernetesObj
 def _of_events(name: str, events: Sequence[KubernetesObject]) -> Iterator[Trouble]:
     """What only events tell: volumes that are not there, and probes that fail."""
     for event in reversed(events):
-        if event["reason"] in _CANNOT_MOUNT:
-            yield Trouble(f"The pod {name} cannot be made ready ({event['reason']}): {event['message']}", False)
+        reason, said = event.get("reason"), event.get("message") or "no more is told"
+        if reason in _CANNOT_MOUNT:
+            yield Trouble(f"The pod {name} cannot be made ready ({reason}): {said}", is_final=False)
             return
-        if event["reason"] == "Unhealthy":
-            yield Trouble(f"The pod {name} is not healthy: {event['message']}", is_final=False)
+        if reason == "Unhealthy":
+            yield Trouble(f"The pod {name} is not healthy: {said}", is_final=False)
             return
+
+
+def _told(events: Sequence[KubernetesObject], reason: str) -> list[str]:
+    """What events with that reason say. Anybody may write an event, and need not give it either."""
+    return [event.get("message", "") for event in events if event.get("reason") == reason]
 
 
 def _of_deployment(deployment: KubernetesObject | None) -> Iterator[Trouble]:

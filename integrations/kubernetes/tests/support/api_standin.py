@@ -16,11 +16,13 @@ class Standin:
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
         self.asked: list[tuple[str, str, str | None]] = []
+        self.bodies: list[tuple[str, bytes]] = []
         standin = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                standin.bodies.append((self.command, body))
                 standin.asked.append((self.command, self.path, self.headers["Authorization"]))
                 status, body = standin.answers.pop(0)
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()

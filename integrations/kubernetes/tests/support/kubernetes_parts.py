@@ -13,7 +13,7 @@ from stackkit_kubernetes import objects
 from stackkit_kubernetes.config import KubernetesServiceConfig
 from stackkit_kubernetes.pods import Revision
 
-from stackkit.errors import PredictionError
+from stackkit.errors import PlatformUnavailableError, PredictionError
 from stackkit.model_deployers import ModelSource, Service, ServiceState, Target
 from stackkit.stack.configs import parse, plain
 
@@ -77,10 +77,14 @@ _ROW = [0]
 
 
 def said(service: Service, data: Any = _ROW) -> Any:
-    """What a server answers; None when it did not: pods that end at once are gone before the nodes know it."""
+    """What a server answers; None when it did not.
+
+    Pods that end at once are gone before the nodes know it, and an old API server that passes requests on may lose an
+    answer after which the connection is closed.
+    """
     try:
         return service.predict(data)
-    except PredictionError:
+    except (PredictionError, PlatformUnavailableError):
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import kube
 import pytest
 import yaml
+from kubernetes_parts import said
 
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
 
@@ -49,7 +50,7 @@ def go_round(
     (found,) = deployer.find_orphans()
     adopted = deployer.adopt_model_server(found.service_id)
     kube.until(lambda: adopted.refresh().status.state is ServiceState.ACTIVE)
-    assert adopted.predict(data) == ["one"]
+    assert kube.until(lambda: said(adopted, data)) == ["one"]
 
 
 def _apply(place: kube.Namespace, manifest: str, *options: str) -> None:
