@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.session import Session as BotocoreSession
 from botocore.session import get_session
 
 from .config import SageMakerModelDeployerConfig
-from .errors import EXPIRED, aws_errors, code_of
+from .errors import aws_errors, is_of_credentials
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -39,10 +39,14 @@ _OPTIONS = Config(
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose credentials these are. ``partition`` is ``aws``, ``aws-cn`` or another of AWS's separate worlds."""
+    """Whose credentials these are.
+
+    ``partition`` is ``aws``, ``aws-cn`` or another of AWS's separate worlds, and ``domain`` how its hosts' names end.
+    """
 
     account: str
     partition: str
+    domain: str
 
 
 class Clients:
@@ -104,20 +108,21 @@ class Clients:
             if self._caller is None:
                 with self.calling("AWS did not say which account this is"):
                     identity = self._client("sts").get_caller_identity()
-                self._caller = Caller(identity["Account"], identity["Arn"].split(":")[1])
+                partition = identity["Arn"].split(":")[1]
+                self._caller = Caller(identity["Account"], partition, _domain(partition))
             return self._caller
 
     @contextmanager
     def calling(self, failed: str, secrets: Collection[str] = ()) -> Iterator[None]:
         """Tell what goes wrong with AWS in the block; see ``aws_errors``, which this raises as.
 
-        When the credentials have expired, the next call looks for them anew: they may have been renewed meanwhile.
+        When the credentials are no good, the next call looks for them anew: they may have been renewed meanwhile.
         """
         with aws_errors(failed, secrets):
             try:
                 yield
-            except ClientError as error:
-                if code_of(error) in EXPIRED:
+            except (ClientError, BotoCoreError) as error:
+                if is_of_credentials(error):
                     with self._lock:
                         self._session, self._made, self._caller = None, {}, None
                 raise
@@ -137,10 +142,17 @@ class Clients:
             return self._made[service]
 
 
+def _domain(partition: str) -> str:
+    known = get_session().get_data("partitions")["partitions"]
+    return next((str(each["outputs"]["dnsSuffix"]) for each in known if each["id"] == partition), "amazonaws.com")
+
+
 def _session(config: SageMakerModelDeployerConfig) -> boto3.Session:
     own = boto3.Session(profile_name=config.profile, region_name=config.region)
     if config.assume_role_arn is None:
         return own
+    if own.get_credentials() is None:
+        raise NoCredentialsError
     sts = own.client("sts", config=_OPTIONS, endpoint_url=config.endpoint_url)
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=lambda *args, **options: sts,

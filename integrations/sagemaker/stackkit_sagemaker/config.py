@@ -16,6 +16,9 @@ from .texts import BUCKET, IMAGE, INSTANCE_TYPE, REGION, REPOSITORY, ROLE, URL, 
 VARIANT = "AllTraffic"
 """What the one production variant of an endpoint is called whose configuration names none."""
 
+CANARY = "Canary-"
+"""How the names of the production variants begin that a canary adds to those that serve."""
+
 _NOT_TOGETHER = {
     "serverless": {
         "asynchronous",
@@ -37,8 +40,10 @@ _NOT_TOGETHER = {
 
 def _possible_variants(variants: dict[str, Any]) -> dict[str, Any]:
     for name in variants:
-        if re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,49}", name) is None:
+        if re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", name) is None or len(name) > 50:
             raise ValueError(f"{name!r} cannot name a variant: letters, digits and '-', 50 at most")
+        if name.startswith(CANARY):
+            raise ValueError(f"{name!r} cannot name a variant: those of a canary begin with {CANARY}")
     return variants
 
 
@@ -69,7 +74,7 @@ class SageMakerModelDeployerConfig(ComponentConfig):
     assume_role_arn: Annotated[str | None, ROLE] = Field(default=None, description="A role to take on for all calls.")
     endpoint_url: Annotated[str | None, URL] = Field(default=None, description="Another address of AWS's API.")
     vpc_config: VpcConfig | None = Field(default=None, description="The network of the containers.")
-    tags: Tags = Field(default={}, description="Tags for everything that is made.")
+    tags: Tags = Field(default={}, description="Tags for what is made in SageMaker.")
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

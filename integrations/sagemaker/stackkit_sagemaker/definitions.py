@@ -11,12 +11,9 @@ from pydantic import SecretStr
 from stackkit.model_deployers import ModelSource, Service
 from stackkit.serving.container import MODEL_FOLDER, PREFIX
 
-from .config import VARIANT, SageMakerModelDeployerConfig, SageMakerServiceConfig
+from .config import CANARY, VARIANT, SageMakerModelDeployerConfig, SageMakerServiceConfig
 from .names import tags
 from .options import Rollout
-
-CANARY = "Canary-"
-"""How the names of the production variants begin that a canary adds to those that serve."""
 
 _ROUTING = {"all_at_once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from stackkit.errors import DeploymentError, NotSupportedError, PlatformUnavailableError
+from stackkit.errors import DeploymentError, NotSupportedError, PlatformUnavailableError, StackkitError
 from stackkit.model_deployers import FoundServer, Observation, Operation, PlatformIdentity, Service, ServiceState
 
 from . import definitions, kept, preflight
 from .clients import Clients
 from .config import SageMakerModelDeployerConfig, SageMakerServiceConfig
 from .logs import read_log
-from .names import ENDPOINTS, endpoint_name, revision_name, split_name, tags
+from .names import ENDPOINTS, endpoint_name, is_of_lease, revision_name, split_name, tags
 from .observations import changed_at, observe, revision_of, split_on_its_way
 from .predictions import predict_later, predict_now
 from .registry import platform_of
@@ -27,6 +27,7 @@ from .storage import prefix_of
 
 _FEW = 3  # so many endpoints are asked about one by one; for more, it is worth to see first which there are
 _MOST_QUESTIONS = 16
+_MOST_VARIANTS = 10
 
 
 class Endpoints:
@@ -59,6 +60,7 @@ class Endpoints:
             platform_of(config.instance_types)
         preflight.check_instance_types(self.clients, config.instance_types, shape="ProductionVariantInstanceType")
         preflight.check_role(self.clients, str(self._config.execution_role_arn))
+        preflight.check_alarms(self.clients, config.rollout.alarms if config.rollout is not None else ())
         self.sources.storage.check_bucket()
 
     def can_update(self, before: SageMakerServiceConfig, after: SageMakerServiceConfig) -> bool:
@@ -67,40 +69,49 @@ class Endpoints:
     def prepare(self, operation: Operation, config: SageMakerServiceConfig) -> None:
         """Upload the model, and make the revision's model and endpoint configuration in SageMaker.
 
-        What earlier revisions have left goes first, but for those that are kept or still serve.
+        What earlier revisions have left goes first, but for those that are kept or still serve. A no-op for a start
+        that somebody else has begun, and that is on its way.
         """
         service = operation.service
+        found = self.resources.describe_endpoint(service.id) or {}
+        if _is_on_its_way(service, found):
+            return
         name = revision_name(service.id, service.revision, operation.epoch)
         if config.image is not None or config.asynchronous is not None:
             self.sources.storage.ensure_bucket()
-        configs = self._clean_up(service, config, name)
+        configs = self._clean_up(service, config, name, found)
         operation.checkpoint(configs=configs)
-        image, archive = self._provide(operation, config)
-        operation.checkpoint(image=image, archive=archive, prepared=service.revision)
-        operation.progress(f"creating the model {name}")
-        self.resources.create_model(
-            definitions.model(name, service, self._config, config, image=image, archive=archive),
-            secrets=[value.get_secret_value() for value in config.env.values()],
-        )
-        operation.checkpoint()
-        self.resources.create_endpoint_config(
-            definitions.endpoint_config(name, service, self._config, config, self.folder(service))
-        )
+        with self._undoing(operation, name):
+            image, archive = self._provide(operation, config)
+            operation.checkpoint(image=image, archive=archive, prepared=service.revision)
+            operation.progress(f"creating the model {name}")
+            self.resources.create_model(
+                definitions.model(name, service, self._config, config, image=image, archive=archive),
+                secrets=[value.get_secret_value() for value in config.env.values()],
+            )
+            operation.checkpoint()
+            self.resources.create_endpoint_config(
+                definitions.endpoint_config(name, service, self._config, config, self.folder(service))
+            )
 
     def start(self, operation: Operation, config: SageMakerServiceConfig) -> None:
         service = operation.service
         name = _config_name(service)
         found = self.resources.describe_endpoint(service.id)
         if found is None:
-            operation.checkpoint(update=None, splits={})
-            self._keep(service, name, config)
-            self.resources.create_endpoint(service.id, name, tags(service.id, self._config.tags, config.tags))
-        elif found.get("EndpointConfigName") != name or found["EndpointStatus"] == "Deleting":
+            operation.checkpoint(update=None, splits={}, starting=name)
+            with self._undoing(operation, name):
+                self._keep(service, name, config)
+                marked = tags(service.id, self._config.tags, config.tags)
+                if not self.resources.create_endpoint(service.id, name, marked):
+                    found = self.resources.describe_endpoint(service.id)
+        if found is not None and (found.get("EndpointConfigName") != name or found["EndpointStatus"] == "Deleting"):
             raise DeploymentError(
                 f"There is an endpoint of {service.name!r} already: {found['EndpointStatus']}, "
                 f"configured by {found.get('EndpointConfigName')}.",
                 f"Stop it first: stackkit model-deployer models stop {service.id[:8]}.",
             )
+        self._has_taken(operation)
 
     def update(self, operation: Operation, config: SageMakerServiceConfig) -> None:
         service, name = operation.service, _config_name(operation.service)
@@ -111,10 +122,12 @@ class Endpoints:
         # what went well for a share of the requests has been tried already
         rollout = definitions.deployment_config(None if was_split else config.rollout)
         scales = self._unscale(operation, config)
-        self._keep(service, name, config)
-        with self._asking(operation, found, name):
-            keep_count = scales and config.kind == "real-time"  # of none an asynchronous one would begin with none
-            self.resources.update_endpoint(service.id, name, rollout, keep_count=keep_count)
+        with self._undoing(operation, name):
+            self._keep(service, name, config)
+            with self._asking(operation, found, name):
+                keep_count = scales and config.kind == "real-time"  # of none an asynchronous one would begin with none
+                self.resources.update_endpoint(service.id, name, rollout, keep_count=keep_count)
+        self._has_taken(operation)
 
     def check_split(self, service: Service, config: SageMakerServiceConfig, percent: int) -> None:
         if config.kind != "real-time":
@@ -122,6 +135,14 @@ class Endpoints:
                 f"{config.kind.capitalize()} endpoints have no canary: SageMaker gives them one variant.",
                 "Update it as a whole.",
             )
+        if isinstance(service.config, SageMakerServiceConfig):
+            together = len(service.config.fleets) + len(config.fleets)
+            if together > _MOST_VARIANTS:
+                raise NotSupportedError(
+                    f"The variants of {service.name!r} and of its canary would be {together}, and SageMaker gives an "
+                    f"endpoint {_MOST_VARIANTS} at most.",
+                    "Update it as a whole, or have fewer variants.",
+                )
         found = self.resources.describe_endpoint(service.id)
         if found is None or found["EndpointStatus"] not in IN_TRANSITION:
             return
@@ -152,15 +173,17 @@ class Endpoints:
         in_use = {each: splits[each] for each in _configs_in_use(found) if each in splits}
         made = {"stable": stable, "canary": service.revision, "percent": percent}
         operation.checkpoint(splits={**in_use, name: made})
-        self._keep(service, canary_name, config)
-        body = definitions.split_config(
-            name, self.resources.describe_config(stable_name), self.resources.describe_config(canary_name), percent
-        )
-        marked = tags(service.id, self._config.tags, config.tags, kept.stable_tag(stable_name))
-        self.resources.create_endpoint_config({**body, "Tags": marked})
-        with self._asking(operation, found, name):
-            scaled = bool(service.status.details.get("scaled"))
-            self.resources.update_endpoint(service.id, name, {}, keep_count=scaled)
+        with self._undoing(operation, name, canary_name):
+            self._keep(service, canary_name, config)
+            body = definitions.split_config(
+                name, self.resources.describe_config(stable_name), self.resources.describe_config(canary_name), percent
+            )
+            marked = tags(service.id, self._config.tags, config.tags, kept.stable_tag(stable_name))
+            self.resources.create_endpoint_config({**body, "Tags": marked})
+            with self._asking(operation, found, name):
+                scaled = bool(service.status.details.get("scaled"))
+                self.resources.update_endpoint(service.id, name, {}, keep_count=scaled)
+        self._has_taken(operation)
 
     def complete(self, operation: Operation, config: SageMakerServiceConfig) -> None:
         """Register the autoscaling of a revision that serves alone; a canary's instances are as many as they are."""
@@ -194,6 +217,8 @@ class Endpoints:
 
     def stop(self, operation: Operation) -> None:
         service = operation.service
+        if service.status.details.get("starting") is not None:
+            operation.checkpoint(starting=None)
         self._unscale(operation, None)
         found = self.resources.describe_endpoint(service.id)
         if found is not None:
@@ -267,6 +292,42 @@ class Endpoints:
                 operation.checkpoint(update={**asked, "refused": error.message})
             raise
 
+    @contextmanager
+    def _undoing(self, operation: Operation, *names: str) -> Iterator[None]:
+        """For what comes before the endpoint has the configurations ``names``: when it fails, they and their models go.
+
+        Only what was made under this lease goes, and of the model's bytes only what no endpoint was ever made of. What
+        cannot be undone, or is cut off, goes with the next preparation or the deletion.
+        """
+        try:
+            yield
+        except (DeploymentError, PlatformUnavailableError):
+            with suppress(StackkitError):  # the first error is the one to be raised
+                self._undo(operation, [name for name in names if is_of_lease(name, operation.epoch)])
+            raise
+
+    def _undo(self, operation: Operation, names: Sequence[str]) -> None:
+        service = operation.service
+        found = self.resources.describe_endpoint(service.id) or {}
+        if not names or not set(names).isdisjoint(_configs_in_use(found)):
+            return  # an answer was lost, and it was taken after all
+        for name in names:
+            self.resources.remove_revision(service.id, name)
+        details = service.status.details
+        others = {number: name for number, name in details["configs"].items() if name not in names}
+        operation.checkpoint(configs=others, prepared=None)
+        if (unserved := details.get("unserved")) is None:
+            return
+        containers = [self.resources.container_of(name) for name in {*others.values(), *_configs_in_use(found)}]
+        if not any(unserved in (each.get("ModelDataUrl"), each.get("Image")) for each in containers):
+            self.sources.remove(unserved)
+            operation.checkpoint(unserved=None)
+
+    def _has_taken(self, operation: Operation) -> None:
+        """Note that an endpoint was made of the model's bytes: from now on they stay as long as a revision is kept."""
+        if operation.service.status.details.get("unserved") is not None:
+            operation.checkpoint(unserved=None)
+
     def _weigh(self, operation: Operation, found: Mapping[str, Any], name: str, percent: int) -> None:
         """Give the canary that shares the endpoint another share; a no-op when it has that."""
         weights = definitions.split_weights(self.resources.describe_config(name)["ProductionVariants"], percent)
@@ -314,22 +375,31 @@ class Endpoints:
     def _provide(self, operation: Operation, config: SageMakerServiceConfig) -> tuple[str, str | None]:
         """The image that serves the revision, and the archive beside it, if it is not in that image."""
         service = operation.service
+        # noted before there is any, so that what is there when this process is killed is looked for
         if config.image is not None:
-            return config.image, self.sources.upload(service.id, service.source, operation.progress)
-        # noted before there is any, so that what is pushed when this process is killed is looked for
-        operation.checkpoint(has_built=True)
-        platform = platform_of(config.instance_types)
-        return self.sources.build(service.id, service.source, platform, operation.progress), None
+            return config.image, self.sources.upload(
+                service.id, service.source, operation.progress, begins=lambda uri: operation.checkpoint(unserved=uri)
+            )
+        return self.sources.build(
+            service.id,
+            service.source,
+            platform_of(config.instance_types),
+            operation.progress,
+            begins=lambda address: operation.checkpoint(unserved=address, has_built=True),
+        ), None
 
-    def _clean_up(self, service: Service, config: SageMakerServiceConfig, name: str) -> dict[str, str]:
+    def _clean_up(
+        self, service: Service, config: SageMakerServiceConfig, name: str, found: Mapping[str, Any]
+    ) -> dict[str, str]:
         """Remove what no revision needs that is kept, that serves, or that SageMaker goes over to.
 
-        Returns the names of the kept revisions' configurations, with ``name`` as that of the service's own revision.
+        ``found`` describes the endpoint. Returns the names of the kept revisions' configurations, with ``name`` as that
+        of the service's own revision.
         """
         known, splits = (service.status.details.get(part, {}) for part in ("configs", "splits"))
         earlier = sorted((int(number) for number in known if int(number) < service.revision), reverse=True)
         kept_configs = {str(number): known[str(number)] for number in earlier[: config.keep_revisions]}
-        in_use = _configs_in_use(self.resources.describe_endpoint(service.id) or {})
+        in_use = _configs_in_use(found)
         shared = [str(splits[each][part]) for each in in_use if each in splits for part in ("stable", "canary")]
         kept_configs |= {number: known[number] for number in shared if number in known}
         before = {*kept_configs.values(), *in_use}
@@ -367,6 +437,14 @@ def _configs_in_use(found: Mapping[str, Any]) -> list[str]:
     pending = found.get("PendingDeploymentSummary") or {}
     names = (pending.get("EndpointConfigName"), found.get("EndpointConfigName"))
     return [name for name in names if name is not None]
+
+
+def _is_on_its_way(service: Service, found: Mapping[str, Any]) -> bool:
+    """Whether the endpoint was created for the service's own revision, by a start that nobody has given up."""
+    starting = service.status.details.get("starting")
+    own = service.status.details.get("configs", {}).get(str(service.revision))
+    is_it = starting is not None and starting == own == found.get("EndpointConfigName")
+    return is_it and found["EndpointStatus"] in ("Creating", "InService")
 
 
 def _scaled_variants(config: SageMakerServiceConfig) -> dict[str, str]:

@@ -11,19 +11,36 @@ import boto3
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    LoginError,
+    NoAuthTokenError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from stackkit.errors import DeploymentError, PlatformUnavailableError, StackkitError
 from stackkit.stack.configs import MASK
 
-EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _UNKNOWN_CALLER = frozenset(
     {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+    | {"InvalidSignatureException", "InvalidToken"}
+)
+_OTHER_TIME = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
+_SAYS_OTHER_TIME = re.compile(r"Signature (expired|not yet current)")
+_LOGGED_OUT = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    SSOError,
+    LoginError,
+    TokenRetrievalError,
+    NoAuthTokenError,
 )
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"})
 _BUSY = frozenset(
@@ -33,7 +50,7 @@ _BUSY = frozenset(
 _MISSING = frozenset({"404", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"})
 _NOT_FOUND = frozenset({"ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException"})
 
-_REGION = re.compile(r"\b[a-z]{2,3}(-[a-z]+)+-\d\b")
+_REGION = re.compile(r"\b[a-z]{2,4}(-[a-z]+)+-\d\b")
 _NO_SUCH_VALUE = re.compile(
     r"[Vv]alue '(?P<value>[^']*)' at '(?P<field>[^']*)'.*?enum value set: \[(?P<known>[^\]]*)\]"
 )
@@ -53,6 +70,18 @@ def is_missing(error: ClientError) -> bool:
     """Whether what was asked for does not exist. SageMaker says so in words alone, under the code of any bad input."""
     said = words_of(error).startswith("Could not find")
     return code_of(error) in _MISSING | _NOT_FOUND or (said and code_of(error).startswith("Validation"))
+
+
+def has_changed(error: ClientError) -> bool:
+    """Whether an object in S3 is another than the one that was to be replaced."""
+    return code_of(error) in {"PreconditionFailed", "412", "ConditionalRequestConflict"}
+
+
+def is_of_credentials(error: ClientError | BotoCoreError) -> bool:
+    """Whether others than these credentials are needed, or the same ones renewed."""
+    if isinstance(error, ClientError):
+        return code_of(error) in _EXPIRED | _UNKNOWN_CALLER
+    return isinstance(error, _LOGGED_OUT)
 
 
 def is_denied(error: ClientError) -> bool:
@@ -110,7 +139,11 @@ def _explained(failed: str, error: ClientError, secrets: Collection[str]) -> Sta
     code, words = code_of(error), words_of(error)
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         words = words.replace(secret, MASK).replace(" ".join(secret.split()), MASK)
-    if code in EXPIRED:
+    if code in _OTHER_TIME or _SAYS_OTHER_TIME.search(words):
+        return PlatformUnavailableError(
+            f"{failed}: this machine's clock and AWS's differ ({words}).", "Set this machine's clock, and ask again."
+        )
+    if code in _EXPIRED:
         return PlatformUnavailableError(
             f"{failed}: the AWS credentials have expired.", "Renew them (aws sso login, or new keys), and ask again."
         )
@@ -148,7 +181,7 @@ def _unreachable(failed: str, error: BotoCoreError) -> PlatformUnavailableError:
         near = difflib.get_close_matches(region[0], known, n=2)
         if region[0] not in known and near:
             hint = f"No region of AWS is known as {region[0]!r}: did you mean {' or '.join(near)}?"
-    elif isinstance(error, NoCredentialsError | PartialCredentialsError):
+    elif isinstance(error, _LOGGED_OUT):
         hint = "Log in (aws sso login), set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the deployer a profile."
     elif isinstance(error, ProfileNotFound):
         hint = "See which there are: aws configure list-profiles."

@@ -30,6 +30,11 @@ def split_name(service_id: str, canary: int, epoch: int) -> str:
     return f"{endpoint_name(service_id)}-c{canary}-{epoch}"
 
 
+def is_of_lease(name: str, epoch: int) -> bool:
+    """Whether what is called so was made under a lease."""
+    return name.endswith(f"-{epoch}")
+
+
 def tags(service_id: str, *given: Mapping[str, str]) -> list[dict[str, str]]:
     """The tags of everything of a service: ours, and those given; of two with one key the later holds."""
     merged = {SERVICE_TAG: service_id}

@@ -7,7 +7,7 @@ from typing import Any
 
 from stackkit.model_deployers import Observation, Service, ServiceState
 
-from .definitions import CANARY
+from .config import CANARY
 
 UNKNOWN_REVISION = 0
 """What serves is of no revision that the row knows: an update that had been given up was finished after all."""

@@ -29,6 +29,15 @@ class Serverless(Config):
     max_concurrency: int = Field(default=5, ge=1, le=200, description="Requests at a time.")
     provisioned_concurrency: int | None = Field(default=None, ge=1, le=200, description="Kept warm.")
 
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        if self.provisioned_concurrency is not None and self.provisioned_concurrency > self.max_concurrency:
+            raise ValueError(
+                f"its provisioned_concurrency {self.provisioned_concurrency} is above its max_concurrency "
+                f"{self.max_concurrency}"
+            )
+        return self
+
 
 class Asynchronous(Config):
     """Asynchronous inference: requests and answers are objects in S3."""

@@ -62,12 +62,12 @@ def predict_later(
 ) -> Any:
     """Ask an asynchronous endpoint, and wait for the answer. ``folder`` is the URI where the request is put.
 
-    The request is removed from S3 afterwards; the answer stays where the endpoint puts its answers. Raises
-    PredictionError with the model server's own words.
+    The request is removed from S3 afterwards, unless it may be answered yet; the answer stays where the endpoint puts
+    its answers. Raises PredictionError with the model server's own words.
     """
     body, content_type = encode(data, params)
     bucket, key = _split(f"{folder}requests/{uuid.uuid4()}")
-    owner = clients.caller().account
+    owner, is_late = clients.caller().account, False
     with clients.calling(f"The service {service.name!r} was not asked"):
         clients.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, ExpectedBucketOwner=owner)
         try:
@@ -77,19 +77,28 @@ def predict_later(
                 Accept=_JSON,
                 InputLocation=f"s3://{bucket}/{key}",
             )
-            answered = _await_answer(clients, service, asked["OutputLocation"], asked.get("FailureLocation"), wait)
+            output = asked["OutputLocation"]
+            answered = _await_answer(clients, service, output, asked.get("FailureLocation"), wait)
+            is_late = answered is None
         except ClientError as error:
             if (told := _refusal(service, error)) is not None:
                 raise told from error
             raise
         finally:
-            clients.s3.delete_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner)
+            if not is_late:
+                clients.s3.delete_object(Bucket=bucket, Key=key, ExpectedBucketOwner=owner)
+    if answered is None:
+        raise PredictionError(
+            f"The service {service.name!r} has not answered within {_ANSWER_SECONDS:.0f} seconds.",
+            f"The answer will be at {output}.",
+        )
     return decoded(answered)
 
 
 def _await_answer(
     clients: Clients, service: Service, output: str, failure: str | None, wait: Callable[[float], None]
-) -> bytes:
+) -> bytes | None:
+    """The answer; None when there is none in time. Raises PredictionError when the model failed."""
     waited = 0.0
     while waited < _ANSWER_SECONDS:
         if (answer := _object(clients, output)) is not None:
@@ -99,10 +108,7 @@ def _await_answer(
             raise PredictionError(f"The service {service.name!r} failed to answer: {words}")
         wait(_POLL_SECONDS)
         waited += _POLL_SECONDS
-    raise PredictionError(
-        f"The service {service.name!r} has not answered within {_ANSWER_SECONDS:.0f} seconds.",
-        f"The answer will be at {output}.",
-    )
+    return None
 
 
 def _object(clients: Clients, uri: str) -> bytes | None:

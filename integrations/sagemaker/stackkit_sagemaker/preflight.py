@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import botocore
@@ -14,7 +15,7 @@ from stackkit.errors import DeploymentError, InvalidConfigError
 from .clients import Clients
 from .errors import is_denied, is_missing
 
-_SAGEMAKER = "sagemaker.amazonaws.com"
+_SAGEMAKER, _TAKING_ON = "sagemaker.amazonaws.com", "sts:assumerole"
 
 
 def check_instance_types(clients: Clients, types: Collection[str], *, shape: str) -> None:
@@ -63,6 +64,30 @@ def check_role(clients: Clients, arn: str) -> None:
         )
 
 
+def check_alarms(clients: Clients, names: Collection[str]) -> None:
+    """Refuse alarms that CloudWatch does not have: a rollout that they were to guard would have nothing to heed.
+
+    A no-op where one may not look at alarms: then SageMaker itself will tell. Raises DeploymentError.
+    """
+    if not names:
+        return
+    with clients.calling("The rollout's alarms cannot be looked at"):
+        try:
+            found = clients.cloudwatch.describe_alarms(
+                AlarmNames=list(names), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+            )
+        except ClientError as error:
+            if is_denied(error):
+                return
+            raise
+    known = {alarm["AlarmName"] for alarm in (*found["MetricAlarms"], *found["CompositeAlarms"])}
+    if missing := sorted(set(names) - known):
+        raise DeploymentError(
+            f"CloudWatch has no alarm {' and no alarm '.join(missing)} to guard the rollout.",
+            "Create it, or name others: -c rollout.alarms=…. See which there are: aws cloudwatch describe-alarms.",
+        )
+
+
 def _lets_sagemaker(statement: Mapping[str, Any]) -> bool:
     principal = statement.get("Principal", {})
     services = _listed("*" if principal == "*" else principal.get("Service", ()))
@@ -70,7 +95,7 @@ def _lets_sagemaker(statement: Mapping[str, Any]) -> bool:
     return (
         statement.get("Effect") == "Allow"
         and not {_SAGEMAKER, "*"}.isdisjoint(services)
-        and not {"sts:AssumeRole", "sts:*", "*"}.isdisjoint(actions)
+        and any(fnmatchcase(_TAKING_ON, action.lower()) for action in actions)  # IAM heeds no case in actions
     )
 
 

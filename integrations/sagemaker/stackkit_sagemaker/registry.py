@@ -66,18 +66,34 @@ class Registry:
     def address(self, tag: str) -> str:
         """How an image is called for an engine and for SageMaker."""
         caller = self._clients.caller()
-        domain = "amazonaws.com.cn" if caller.partition == "aws-cn" else "amazonaws.com"
-        return f"{caller.account}.dkr.ecr.{self._region}.{domain}/{self.repository}:{tag}"
+        return f"{caller.account}.dkr.ecr.{self._region}.{caller.domain}/{self.repository}:{tag}"
 
-    def provide(
+    def has(self, tag: str) -> bool:
+        """Whether the image is there. Makes our repository when there is none.
+
+        Raises DeploymentError for a repository that was named and is not there.
+        """
+        with self._clients.calling(f"The repository {self.repository} cannot be used"):
+            try:
+                self._ecr.describe_images(repositoryName=self.repository, imageIds=[{"imageTag": tag}])
+            except ClientError as error:
+                if code_of(error) == "ImageNotFoundException":
+                    return False
+                if code_of(error) != "RepositoryNotFoundException":
+                    raise
+                if self._named is not None:
+                    raise DeploymentError(
+                        f"There is no repository {self.repository} in ECR.",
+                        "Create it, or leave out ecr_repository=… to have one made.",
+                    ) from error
+                self._create()
+                return False
+        return True
+
+    def push(
         self, model: ResolvedModel, tag: str, *, base_image: str | None, platform: str, progress: Callable[[str], None]
     ) -> None:
-        """Have the model's image in the repository, built and pushed by this machine's engine; a no-op when it is.
-
-        Raises ImageError, and DeploymentError for a repository that was named and is not there.
-        """
-        if self._has(tag):
-            return
+        """Have this machine's engine build the model's image and push it to the repository. Raises ImageError."""
         with self._clients.calling("ECR gave no login"):
             (granted,) = self._ecr.get_authorization_token()["authorizationData"]
         username, _, password = base64.b64decode(granted["authorizationToken"]).decode().partition(":")
@@ -106,36 +122,24 @@ class Registry:
                 raise
             gone = [tag for tag in tags if tag.startswith(prefix) and self.address(tag) not in keep]
             for start in range(0, len(gone), _REMOVED_AT_ONCE):
-                answer = self._ecr.batch_delete_image(
-                    repositoryName=self.repository,
-                    imageIds=[{"imageTag": tag} for tag in gone[start : start + _REMOVED_AT_ONCE]],
-                )
-                for failed in answer.get("failures", []):
-                    if failed.get("failureCode") != "ImageNotFound":
-                        raise DeploymentError(f"An image was not removed from ECR: {failed.get('failureReason')}")
+                self._delete(gone[start : start + _REMOVED_AT_ONCE])
+
+    def remove_image(self, address: str) -> None:
+        """Remove one image; a no-op when it is gone."""
+        with self._clients.calling(f"The image {address} was not removed"):
+            self._delete([address.rpartition(":")[2]])
 
     @property
     def _ecr(self) -> ECRClient:
         return self._clients.ecr
 
-    def _has(self, tag: str) -> bool:
-        """Whether the image is there. Makes our repository when there is none, and refuses a named one."""
-        with self._clients.calling(f"The repository {self.repository} cannot be used"):
-            try:
-                self._ecr.describe_images(repositoryName=self.repository, imageIds=[{"imageTag": tag}])
-            except ClientError as error:
-                if code_of(error) == "ImageNotFoundException":
-                    return False
-                if code_of(error) != "RepositoryNotFoundException":
-                    raise
-                if self._named is not None:
-                    raise DeploymentError(
-                        f"There is no repository {self.repository} in ECR.",
-                        "Create it, or leave out ecr_repository=… to have one made.",
-                    ) from error
-                self._create()
-                return False
-        return True
+    def _delete(self, tags: Collection[str]) -> None:
+        answer = self._ecr.batch_delete_image(
+            repositoryName=self.repository, imageIds=[{"imageTag": tag} for tag in tags]
+        )
+        for failed in answer.get("failures", []):
+            if failed.get("failureCode") != "ImageNotFound":
+                raise DeploymentError(f"An image was not removed from ECR: {failed.get('failureReason')}")
 
     def _create(self) -> None:
         try:

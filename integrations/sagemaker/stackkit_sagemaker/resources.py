@@ -56,11 +56,16 @@ class Resources:
             pages = self._sagemaker.get_paginator("list_endpoints").paginate(NameContains=ENDPOINTS)
             return {found["EndpointName"] for page in pages for found in page["Endpoints"]}
 
-    def create_endpoint(self, service_id: str, config_name: str, tags: list[Any]) -> None:
-        with self._clients.calling("The endpoint was not created"):
+    def create_endpoint(self, service_id: str, config_name: str, tags: list[Any]) -> bool:
+        """Ask for the endpoint; False when there is one, which may be of this call: botocore asks again for an answer
+        that was lost.
+        """
+        with self._clients.calling("The endpoint was not created"), there_before():
             self._sagemaker.create_endpoint(
                 EndpointName=endpoint_name(service_id), EndpointConfigName=config_name, Tags=tags
             )
+            return True
+        return False
 
     def update_endpoint(
         self, service_id: str, config_name: str, deployment: dict[str, Any], *, keep_count: bool = False
@@ -150,14 +155,22 @@ class Resources:
         """
         for config in self._configs(service_id):
             if config.name not in keep:
-                self._refuse_foreign("endpoint configuration", config, service_id)
-                with self._clients.calling("The endpoint configuration was not deleted"), gone_before():
-                    self._sagemaker.delete_endpoint_config(EndpointConfigName=config.name)
+                self._remove_config(config, service_id)
         for model in self._models(service_id):
             if model.name not in keep:
                 self._refuse_foreign("model", model, service_id)
                 with self._clients.calling("The model was not deleted from SageMaker"), gone_before():
                     self._sagemaker.delete_model(ModelName=model.name)
+
+    def remove_revision(self, service_id: str, name: str) -> None:
+        """Remove the endpoint configuration and then the model of that name; a no-op for what is not there.
+
+        Raises as ``remove_revisions`` does.
+        """
+        with self._clients.calling("The endpoint configuration was not deleted"), gone_before():
+            found = self._sagemaker.describe_endpoint_config(EndpointConfigName=name)
+            self._remove_config(Resource(name, found["EndpointConfigArn"]), service_id)
+        self.remove_model(name, service_id)
 
     def remove_model(self, name: str, owner: str) -> None:
         """Remove one model, which must bear the tag of ``owner``; a no-op when there is none of that name."""
@@ -169,6 +182,11 @@ class Resources:
     @property
     def _sagemaker(self) -> SageMakerClient:
         return self._clients.sagemaker
+
+    def _remove_config(self, config: Resource, service_id: str) -> None:
+        self._refuse_foreign("endpoint configuration", config, service_id)
+        with self._clients.calling("The endpoint configuration was not deleted"), gone_before():
+            self._sagemaker.delete_endpoint_config(EndpointConfigName=config.name)
 
     def _configs(self, service_id: str) -> list[Resource]:
         with self._clients.calling("The endpoint configurations cannot be listed"):

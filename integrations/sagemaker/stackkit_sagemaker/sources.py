@@ -5,7 +5,7 @@ Whoever they are for, a service by its UUID or a batch transform by its name, ha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from stackkit.environments.models import ResolvedModel
 from stackkit.errors import ModelError
@@ -18,8 +18,15 @@ from .registry import Registry, image_tag
 from .storage import Storage
 
 
+def _nothing(uri: str) -> None:
+    """For whoever has nothing to note before the bytes are there."""
+
+
 class Sources:
-    """The bucket and the repository of a deployer."""
+    """The bucket and the repository of a deployer.
+
+    ``begins`` is called with where the bytes will be before they are put there, and not at all when they are.
+    """
 
     def __init__(self, clients: Clients, config: SageMakerModelDeployerConfig) -> None:
         region = str(config.region)
@@ -27,9 +34,11 @@ class Sources:
         self._registry = Registry(clients, region, config.ecr_repository)
         self._base_image = config.base_image
 
-    def upload(self, owner: str, source: ModelSource, progress: Progress) -> str:
+    def upload(
+        self, owner: str, source: ModelSource, progress: Progress, begins: Callable[[str], None] = _nothing
+    ) -> str:
         """Have the model's archive in S3, and return its URI; a no-op when the same is there."""
-        digest = digest_of(source)
+        digest, uri = digest_of(source), self.archive_uri(owner, source)
         if not self.storage.has_archive(owner, digest):
             path, _ = split_reference(source)
             if not path.exists():
@@ -37,14 +46,32 @@ class Sources:
                     f"The bytes of {source.uri} are not on this machine.",
                     "Deploy the model again from where it came from: stackkit model-deployer models deploy.",
                 )
+            begins(uri)
             self.storage.upload(owner, digest, path, progress)
-        return self.storage.archive_uri(owner, digest)
+        return uri
 
-    def build(self, owner: str, source: ModelSource, platform: str, progress: Progress) -> str:
+    def build(
+        self,
+        owner: str,
+        source: ModelSource,
+        platform: str,
+        progress: Progress,
+        begins: Callable[[str], None] = _nothing,
+    ) -> str:
         """Have an image with the model in it in ECR, and return its address; a no-op when it is there."""
-        tag = self._tag(owner, source, platform)
-        self._registry.provide(resolved(source), tag, base_image=self._base_image, platform=platform, progress=progress)
-        return self._registry.address(tag)
+        tag, address = self._tag(owner, source, platform), self.image_address(owner, source, platform)
+        if not self._registry.has(tag):
+            begins(address)
+            model = resolved(source)
+            self._registry.push(model, tag, base_image=self._base_image, platform=platform, progress=progress)
+        return address
+
+    def remove(self, uri: str) -> None:
+        """Remove one archive by its URI, or one image by its address; a no-op when it is gone."""
+        if uri.startswith("s3://"):
+            self.storage.remove_archive(uri)
+        else:
+            self._registry.remove_image(uri)
 
     def remove_archives(self, owner: str, keep: Collection[str]) -> None:
         """Remove the archives whose URI is not in ``keep``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from stackkit.model_deployers import Progress
 
 from .archive import archive
 from .clients import Clients
-from .errors import code_of, is_missing
+from .errors import code_of, has_changed, is_missing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -110,7 +110,6 @@ class Storage:
         size = sum(file.size for file in files)
         told = _Share(f"uploading {format_size(size)} to s3://{self.bucket}", size, progress)
         with self._clients.calling("The model was not uploaded"), archive(files, told.add) as opened:
-            self._abort_uploads(service_id)
             self._s3.upload_fileobj(
                 opened,
                 self.bucket,
@@ -119,24 +118,34 @@ class Storage:
                 Config=TransferConfig(multipart_chunksize=max(_SMALLEST_PART, size // _MOST_PARTS)),
             )
 
-    def write(self, owner: str, file: str, content: bytes) -> None:
-        """Put a small object into the folder of a service or a batch transform."""
+    def change(self, owner: str, file: str, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Put what ``change`` makes of a small object in its place; it is given None where there is none.
+
+        No change is lost that somebody else makes meanwhile: ``change`` is asked again then. When it gives None,
+        nothing is put.
+        """
+        key = f"{prefix_of(owner)}{file}"
         with self._clients.calling("The object was not written"):
-            self._s3.put_object(
-                Bucket=self.bucket, Key=f"{prefix_of(owner)}{file}", Body=content, ExpectedBucketOwner=self._account
-            )
+            while True:
+                found = self._get(key)
+                content = change(None if found is None else found[0])
+                if content is None:
+                    return
+                unchanged: dict[str, Any] = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]}
+                try:
+                    self._s3.put_object(
+                        Bucket=self.bucket, Key=key, Body=content, ExpectedBucketOwner=self._account, **unchanged
+                    )
+                    return
+                except ClientError as error:
+                    if not (has_changed(error) or (found is not None and is_missing(error))):
+                        raise
 
     def read(self, owner: str, file: str) -> bytes | None:
-        """What ``write`` has put there; None when it is gone."""
+        """What ``change`` has put there; None when it is gone."""
         with self._clients.calling("The object cannot be read"):
-            try:
-                key = f"{prefix_of(owner)}{file}"
-                found = self._s3.get_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self._account)
-                return found["Body"].read()
-            except ClientError as error:
-                if is_missing(error):
-                    return None
-                raise
+            found = self._get(f"{prefix_of(owner)}{file}")
+        return None if found is None else found[0]
 
     def owners(self, prefix: str) -> list[str]:
         """Who has objects in the bucket, of those whose name begins so; nobody when there is no bucket."""
@@ -156,6 +165,12 @@ class Storage:
         """Remove the service's archives but for those whose URI is in ``keep``; a no-op when there is no bucket."""
         self._remove(service_id, f"{prefix_of(service_id)}models/", keep)
 
+    def remove_archive(self, uri: str) -> None:
+        """Remove one archive; a no-op when it is gone."""
+        key = uri.removeprefix(f"s3://{self.bucket}/")
+        with self._clients.calling("The model's archive was not removed"):
+            self._s3.delete_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self._account)
+
     def remove_all(self, service_id: str) -> None:
         """Remove every object of the service, and what uploads that were cut off have left; a no-op when none is."""
         self._remove(service_id, prefix_of(service_id), ())
@@ -167,6 +182,16 @@ class Storage:
     @property
     def _account(self) -> str:
         return self._clients.caller().account
+
+    def _get(self, key: str) -> tuple[bytes, str] | None:
+        """An object's content and what tells it from any other of that name; None when there is none."""
+        try:
+            found = self._s3.get_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self._account)
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+        return found["Body"].read(), found["ETag"]
 
     def _create(self) -> None:
         where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}

@@ -31,7 +31,7 @@ def _written(pattern: str, words: str) -> AfterValidator:
 
 ROLE = _written(r"arn:aws[a-z\-]*:iam::\d{12}:role/[\w+=,.@\-/]+", "write a role as arn:aws:iam::ACCOUNT:role/NAME")
 S3_URI = _written(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?", "write a place in S3 as s3://BUCKET/FOLDER")
-REGION = _written(r"[a-z]{2,3}(-[a-z]+)+-\d", "write a region as us-east-1 is written")
+REGION = _written(r"[a-z]{2,4}(-[a-z]+)+-\d", "write a region as us-east-1 is written")
 BUCKET = _written(
     r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "write the bucket's name alone: lower case, digits, '-' and '.'"
 )

@@ -1,17 +1,16 @@
 """Batch transforms: SageMaker runs the container over data in S3, on instances that go when it is done.
 
 Everything of a transform bears its job's name: the job, its model, and the model's bytes in S3 or ECR. No row names
-them; so an object in S3, made before anything else and removed after it, says what the transform is to be. By that
-object what is left behind by whoever was killed is listed, goes on when it is asked for again, and can be removed.
+them; so a note in S3, made before anything else and removed after it, says what the transform is to be. By that what is
+left behind by whoever was killed is listed, goes on when it is asked for again, and can be removed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from botocore.exceptions import ClientError
@@ -25,6 +24,7 @@ from .clients import Clients
 from .config import SageMakerModelDeployerConfig
 from .errors import is_missing, is_refusal
 from .names import tags
+from .notes import Notes
 from .registry import platform_of
 from .resources import Resources
 from .sources import Sources
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 _MODEL = "STACKKIT_TRANSFORM_MODEL"
-_NOTE = "transform.json"
 _MOST_QUESTIONS = 16
 _MOST_MEGABYTES = 100  # of all requests that are on their way to an instance
 _STATES = {
@@ -93,22 +92,26 @@ class Transforms:
         self._config = config
         self._sources = sources
         self._resources = resources
+        self._notes = Notes(sources.storage)
 
     def run(self, name: str, config: SageMakerTransformConfig, source: ModelSource, progress: Progress) -> None:
         """Have the job ``name`` run; a no-op when there is one. What was made of it before is used.
 
-        What fails is undone; where even that does not succeed, it is listed as pending.
+        What fails is undone, unless somebody else is at the same; where that does not succeed, it is listed as pending.
         """
         if self._describe(name) is not None:
             return
         preflight.check_instance_types(self._clients, [config.instance_type], shape="TransformInstanceType")
         self._sources.storage.ensure_bucket()
-        self._sources.storage.write(name, _NOTE, note(config))
+        maker = self._notes.join(name, told(config))
         try:
             self._create(name, config, source, progress)
-        except BaseException:
+        except BaseException as error:
             with suppress(StackkitError):  # the first error is the one to be raised
-                if self._describe(name) is None:
+                if self._is_made(name):
+                    if isinstance(error, StackkitError):
+                        return  # somebody else was quicker
+                elif self._notes.leave(name, maker):
                     self._remove(name)
             raise
 
@@ -152,24 +155,27 @@ class Transforms:
             secrets=[value.get_secret_value() for value in config.env.values()],
         )
         with self._clients.calling("The transform was not created"):
-            try:
-                self._sagemaker.create_transform_job(**job(name, config, marked))
-            except ClientError:
-                if self._describe(name) is None:  # somebody else was no quicker
-                    raise
+            self._sagemaker.create_transform_job(**job(name, config, marked))
+
+    def _is_made(self, name: str) -> bool:
+        """Whether there is the job; what was made for one that has ended meanwhile goes."""
+        found = self._describe(name)
+        if found is not None and not _transform(found, False).is_under_way:
+            self._remove(name)
+        return found is not None
 
     def _find(self, name: str, has_parts: bool) -> Transform | None:
         found = self._describe(name)
         if found is not None:
             return _transform(found, has_parts)
-        noted = self._sources.storage.read(name, _NOTE)
-        return None if noted is None else _pending(name, json.loads(noted))
+        noted = self._notes.read(name)
+        return None if noted is None else _pending(name, noted)
 
     def _remove(self, name: str) -> None:
         """Remove what was made for a transform but for its answers, and last of all what tells of it."""
-        noted = self._sources.storage.read(name, _NOTE)
+        noted = self._notes.read(name)
         self._resources.remove_model(name, name)
-        if noted is not None and json.loads(noted)["is_built"]:  # who gives images needs no rights in ECR
+        if noted is not None and noted["is_built"]:  # who gives images needs no rights in ECR
             self._sources.remove_images(name)
         self._sources.remove_archives(name, ())
         self._sources.storage.remove_all(name)
@@ -204,10 +210,10 @@ class NoTransforms:
         """Nothing: there is none."""
 
 
-def note(config: SageMakerTransformConfig) -> bytes:
-    """What is kept of a transform as long as anything of it is there. It holds no secret."""
+def told(config: SageMakerTransformConfig) -> dict[str, Any]:
+    """What is noted of a transform. It holds no secret."""
     uris = {name: config[name] for name in ("model_uri", "input_uri", "output_uri")}
-    return json.dumps({**uris, "is_built": config.image is None, "created": datetime.now(UTC).isoformat()}).encode()
+    return {**uris, "is_built": config.image is None}
 
 
 def job(name: str, config: SageMakerTransformConfig, marked: list[dict[str, str]]) -> dict[str, Any]:

@@ -53,6 +53,19 @@ class Aws:
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         self.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)
 
+    def make_alarm(self, name: str) -> None:
+        """Make an alarm that a rollout can heed."""
+        self.client("cloudwatch").put_metric_alarm(
+            AlarmName=name,
+            Namespace="Ours",
+            MetricName="Errors",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+
     def behave(self, **settings: Any) -> None:
         """Change how it behaves: ``ticks``, and ``faults`` by operation as ``{"code": …, "times": …}``."""
         self._send("PUT", "/extended", settings)

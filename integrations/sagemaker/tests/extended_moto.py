@@ -19,7 +19,8 @@ It prints its URL and ends when its standard input does. What it has beyond moto
 - EnableNetworkIsolation and AsyncInferenceConfig are remembered, and ListModels heeds NameContains;
 - InvokeEndpoint gives the inputs back, and refuses an input that has "boom" in it as a model server would;
 - endpoints write a log;
-- PUT /extended tells how many ticks things take, and which calls fail how often with which code.
+- PUT /extended tells how many ticks things take, and which calls fail how often with which code; one that "is_done"
+  fails after all is done, as when an answer is lost.
 """
 
 from __future__ import annotations
@@ -360,6 +361,8 @@ class Faults:
         if fault is None or fault["times"] <= 0:
             return self._inner(environ, start)
         fault["times"] -= 1
+        if fault.get("is_done"):
+            list(self._inner(environ, lambda status, headers, *error: None))
         code, words = fault["code"], fault.get("message", fault["code"])
         told = json.dumps({"__type": code, "message": words}) if is_json else XML_ERROR.format(code=code, words=words)
         body = told.encode()

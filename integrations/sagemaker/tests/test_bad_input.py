@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
+from stackkit_sagemaker.clients import Clients
 
 from stackkit import Client
 from stackkit.errors import (
@@ -21,6 +25,7 @@ from stackkit.errors import (
 from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
 from stackkit.stack import ComponentType
 
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
 ROLES = "arn:aws:iam::123456789012:role"
 
 
@@ -50,6 +55,36 @@ def test_without_credentials_nothing_is_begun(
         deploy()
     assert "aws sso login" in (raised.value.hint or "")
     assert not deployer.find_model_server(refresh=False)
+
+
+def test_a_role_that_is_to_be_taken_on_without_credentials(
+    aws: Any, deploy: Callable[..., Service], reconfigured: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with pytest.raises(PlatformUnavailableError, match="Unable to locate credentials"):
+        deploy(reconfigured(assume_role_arn=f"{ROLES}/deployer"))
+
+
+def test_who_logs_in_meanwhile_is_known_from_then_on(
+    aws: Any,
+    deploy: Callable[..., Service],
+    deployer: BaseModelDeployer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in keys:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with pytest.raises(PlatformUnavailableError):
+        deploy()
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    assert deploy().is_running, "as for a process that watches"
 
 
 def test_a_profile_that_does_not_exist(aws: Any, deploy: Callable[..., Service], reconfigured: Any) -> None:
@@ -126,6 +161,29 @@ def test_what_can_be_found_beforehand_changes_nothing(
     assert aws.names() == {}
 
 
+@pytest.mark.parametrize("action", ["STS:assumeRole", "sts:Assume*"])
+def test_a_role_trusts_in_whatever_writing(
+    aws: Any, deploy: Callable[..., Service], reconfigured: Any, action: str
+) -> None:
+    trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": action}
+    document = json.dumps({"Version": "2012-10-17", "Statement": trust})
+    aws.client("iam").create_role(RoleName="other", AssumeRolePolicyDocument=document)
+    assert deploy(reconfigured(execution_role_arn=f"{ROLES}/other")).is_running
+
+
+def test_alarms_that_do_not_exist_are_refused_before_anything_is_made(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
+) -> None:
+    aws.make_alarm("errors")
+    with pytest.raises(DeploymentError, match="no alarm eror to guard") as raised:
+        deploy(rollout={"alarms": ["errors", "eror"]})
+    assert "rollout.alarms" in (raised.value.hint or "")
+    assert not deployer.find_model_server()
+    assert aws.names() == {}
+    aws.behave(faults={"DescribeAlarms": {"code": "AccessDenied", "times": 1}})
+    assert deploy(rollout={"alarms": ["eror"]}).is_running, "who may not look leaves them to SageMaker"
+
+
 def test_who_may_not_look_at_roles_leaves_them_to_sagemaker(
     aws: Any, deploy: Callable[..., Service], reconfigured: Any
 ) -> None:
@@ -136,34 +194,118 @@ def test_who_may_not_look_at_roles_leaves_them_to_sagemaker(
     assert "\n" not in raised.value.message
 
 
-@pytest.mark.parametrize("call", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"])
-def test_what_only_aws_can_tell_is_told_and_nothing_runs(
-    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, call: str
+QUOTA = "The account-level service limit 'ml.m5.large for endpoint usage' is 0 Instances"
+MAKING = ["CreateModel", "CreateEndpointConfig", "AddTags", "CreateEndpoint"]
+
+
+def refuse(aws: Any, *calls: str) -> None:
+    """Have AWS refuse each of these calls once."""
+    aws.behave(faults={call: {"code": "ResourceLimitExceeded", "message": QUOTA, "times": 1} for call in calls})
+
+
+@pytest.mark.parametrize("image", ["serving:1", None], ids=["given", "built"])
+@pytest.mark.parametrize("call", MAKING)
+def test_what_only_aws_can_tell_is_told_and_undone(
+    aws: Any,
+    engine: Any,
+    deploy: Callable[..., Service],
+    deployer: BaseModelDeployer,
+    call: str,
+    image: str | None,
 ) -> None:
-    words = "The account-level service limit 'ml.m5.large for endpoint usage' is 0 Instances"
-    aws.behave(faults={call: {"code": "ResourceLimitExceeded", "message": words, "times": 1}})
+    refuse(aws, call)
     with pytest.raises(DeploymentError, match="for endpoint usage") as raised:
-        deploy()
+        deploy(image=image)
     assert "\n" not in raised.value.message
     assert "Service Quotas" in (raised.value.hint or "")
     (service,) = deployer.find_model_server()
     assert service.status.state is ServiceState.ERROR
-    assert "endpoints" not in aws.names()
+    assert not {"ARCHIVE", "CONTAINER_IMAGE"} & deployer.do_info(service).keys()
+    assert aws.names() == {}
+    service.start(timeout=30)
+    assert service.is_running
     service.delete()
     assert aws.names() == {}
 
 
-def test_a_revision_that_cannot_be_made_ready_leaves_the_old_one_serving(
+@pytest.mark.parametrize("image", ["serving:1", None], ids=["given", "built"])
+@pytest.mark.parametrize("call", MAKING)
+def test_a_start_that_is_refused_keeps_the_bytes_that_served_before(
+    aws: Any, engine: Any, deploy: Callable[..., Service], client: Client, call: str, image: str | None
+) -> None:
+    service = deploy(image=image)
+    service.stop()
+    refuse(aws, call)
+    with pytest.raises(DeploymentError, match="for endpoint usage"):
+        service.start()
+    assert list(aws.names()) == ["images" if image is None else "objects"]
+    for kept in client.settings.models_folder.glob("*/one.py"):  # as on a colleague's machine
+        kept.unlink()
+    service.start()
+    assert service.is_running
+
+
+def test_what_cannot_be_undone_goes_with_the_next_start(
     aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
 ) -> None:
+    refuse(aws, "CreateEndpoint", "DeleteModel")
+    with pytest.raises(DeploymentError, match="The endpoint was not created"):
+        deploy()
+    (left,) = aws.names()["models"]
+    refuse(aws, "CreateEndpoint")
+    with pytest.raises(DeploymentError, match="The endpoint was not created"):
+        deploy()
+    assert aws.names() == {}, f"{left} and the model's bytes are there, which nothing was ever made of"
+    assert deploy().is_running
+
+
+@pytest.mark.parametrize("call", ["CreateModel", "CreateEndpointConfig", "AddTags", "UpdateEndpoint"])
+@pytest.mark.parametrize("canary", [None, 10], ids=["update", "canary"])
+def test_a_revision_that_is_refused_leaves_what_was(
+    aws: Any,
+    deploy: Callable[..., Service],
+    deployer: BaseModelDeployer,
+    models: dict[str, str],
+    call: str,
+    canary: int | None,
+) -> None:
     service = deploy()
-    aws.behave(faults={"CreateEndpointConfig": {"code": "ValidationException", "message": "not today", "times": 1}})
-    with pytest.raises(DeploymentError, match="not today"):
-        deploy(instance_type="ml.c5.large", replace=True)
+    before = aws.names()
+    refuse(aws, call)
+    with pytest.raises(DeploymentError, match="for endpoint usage"):
+        deployer.update_model_server(service, model_uri=models["two"], canary=canary, timeout=30)
     seen = deployer.get_model_server(service)
-    assert (seen.revision, seen.is_running) == (1, True)
-    deploy(instance_type="ml.m5.xlarge", replace=True)
-    assert len(aws.names()["models"]) == 2, "what the refused one had made is gone"
+    assert (seen.revision, seen.canary, seen.is_running) == (1, None, True)
+    assert aws.names() == before
+    deployer.update_model_server(service, model_uri=models["two"], canary=canary, timeout=30)
+    assert deployer.get_model_server(service).is_running
+
+
+def test_a_promotion_that_is_refused_loses_nothing_that_is_kept(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, models: dict[str, str]
+) -> None:
+    service = deploy()
+    deployer.update_model_server(service, model_uri=models["two"], canary=10, timeout=30)
+    before = aws.names()
+    refuse(aws, "UpdateEndpoint")
+    with pytest.raises(DeploymentError, match="for endpoint usage"):
+        deployer.promote_model_server(service, timeout=30)
+    assert aws.names() == before
+    assert deployer.get_model_server(service).is_running
+
+
+def test_another_kind_that_is_refused_gives_way_to_the_old_one(
+    aws: Any, deploy: Callable[..., Service], models: dict[str, str]
+) -> None:
+    service = deploy()
+    objects = aws.names()["objects"]
+    refuse(aws, "CreateEndpoint")
+    with pytest.raises(DeploymentError, match="for endpoint usage"):
+        deploy(model_uri=models["two"], serverless={}, replace=True)
+    assert (service.refresh().revision, service.is_running) == (1, True)
+    names = aws.names()
+    assert names["objects"] == objects
+    assert [len(found) for found in names.values()] == [1, 1, 1, 1]
 
 
 def test_a_bucket_of_ones_own_is_used(aws: Any, deploy: Callable[..., Service], reconfigured: Any) -> None:
@@ -200,6 +342,44 @@ def test_throttling_is_borne(aws: Any, deploy: Callable[..., Service], monkeypat
     aws.behave(faults={"DescribeEndpoint": {"code": "ThrottlingException", "times": 3}})
     assert deploy().is_running
     assert len(waited) == 3
+
+
+def test_throttling_of_whatever_is_asked_first_is_borne(
+    aws: Any,
+    engine: Any,
+    deploy: Callable[..., Service],
+    deployer: BaseModelDeployer,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    throttled: set[str] = set()
+    make = Clients._client
+
+    def throttle(request: Any, event_name: str, **given: Any) -> AWSResponse | None:
+        if event_name in throttled:
+            return None
+        throttled.add(event_name)
+        return AWSResponse(request.url, 503, HeadersDict(), SimpleNamespace(stream=lambda: iter(())))
+
+    def listened_to(clients: Clients, service: str) -> Any:
+        found = make(clients, service)
+        found.meta.events.register("before-send", throttle, unique_id="throttle")
+        return found
+
+    monkeypatch.setattr(Clients, "_client", listened_to)
+    aws.make_alarm("errors")
+    service = deploy(autoscaling={"maximum": 2, "target": 5})
+    deployer.update_model_server(service, model_uri=models["two"], canary=10, timeout=30)
+    deployer.promote_model_server(service, timeout=30)
+    deploy(image=None, rollout={"alarms": ["errors"]}, replace=True)
+    assert service.predict([[1.0]]) == [[1.0]]
+    assert list(service.logs(tail=2))
+    deployer.transforms.run(model_uri=models["one"], image=IMAGE, input_uri="s3://data/in", output_uri="s3://data/out")
+    service.stop()
+    service.delete()
+    assert aws.names() == {}
+    assert len(throttled) > 40, "nothing was throttled"
 
 
 def test_throttling_without_end_makes_the_services_unknown(

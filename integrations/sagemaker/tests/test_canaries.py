@@ -197,3 +197,13 @@ def test_one_that_the_kind_of_endpoint_cannot_have_is_refused_before_anything_is
         deployer.update_model_server(service, image=f"{IMAGE}:2", canary=10, timeout=30)
     assert (aws.names(), client.servers.history(service.id)) == before
     assert deployer.get_model_server(service).revision == 1
+
+
+def test_more_variants_than_sagemaker_takes_are_refused_before_anything_is_made(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
+) -> None:
+    service = deploy(variants={f"v{number}": {"instance_type": "ml.m5.large"} for number in range(6)})
+    before = aws.names()
+    with pytest.raises(NotSupportedError, match="would be 12, and SageMaker gives an endpoint 10 at most"):
+        deployer.update_model_server(service, image=f"{IMAGE}:2", canary=10, timeout=30)
+    assert aws.names() == before

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 from stackkit_sagemaker.errors import aws_errors
 
 from stackkit.errors import DeploymentError, PlatformUnavailableError, StackkitError
@@ -35,15 +44,32 @@ def test_what_says_nothing_about_a_server_makes_it_unknown(code: str) -> None:
     ("error", "words"),
     [
         (NoCredentialsError(), "aws sso login"),
+        (UnauthorizedSSOTokenError(), "aws sso login"),
+        (TokenRetrievalError(provider="sso", error_msg="Token has expired"), "aws sso login"),
+        (CredentialRetrievalError(provider="process", error_msg="no answer"), "aws sso login"),
         (ProfileNotFound(profile="p"), "list-profiles"),
         (EndpointConnectionError(endpoint_url="https://sts.nowhere-1.amazonaws.com"), "region"),
     ],
-    ids=["credentials", "profile", "region"],
+    ids=["credentials", "sso", "token", "process", "profile", "region"],
 )
 def test_without_a_connection(error: BotoCoreError, words: str) -> None:
     found = told(error)
     assert isinstance(found, PlatformUnavailableError)
     assert words in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+        ("InvalidSignatureException", "Signature expired: 20261122T010000Z is now earlier than 20261122T015500Z"),
+        ("SignatureDoesNotMatch", "Signature not yet current: 20261122T030000Z is still later than 20261122T020500Z"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_named(code: str, words: str) -> None:
+    error = refused(code, words)
+    assert isinstance(error, PlatformUnavailableError)
+    assert "clock" in (error.hint or "")
 
 
 def test_a_region_that_does_not_exist_names_those_like_it() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stackkit_sagemaker.config import SageMakerModelDeployerConfig
+from stackkit_sagemaker.endpoints import Endpoints
 from stackkit_sagemaker.registry import image_tag, platform_of
 
 from stackkit import Client
 from stackkit.errors import DeploymentError, ImageError
-from stackkit.model_deployers import BaseModelDeployer, Service, ServiceState
+from stackkit.model_deployers import BaseModelDeployer, ModelSource, Service, ServiceState
 from stackkit.stack import ComponentType
 
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -36,6 +38,32 @@ def container(aws: Any, service: Service) -> dict[str, Any]:
 )
 def test_graviton_is_arm(instance_types: list[str], platform: str) -> None:
     assert platform_of(instance_types) == platform
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "domain"),
+    [
+        ("aws", "eu-west-1", "amazonaws.com"),
+        ("aws-us-gov", "us-gov-west-1", "amazonaws.com"),
+        ("aws-cn", "cn-north-1", "amazonaws.com.cn"),
+        ("aws-eusc", "eusc-de-east-1", "amazonaws.eu"),
+        ("aws-of-tomorrow", "us-east-1", "amazonaws.com"),
+    ],
+)
+def test_each_part_of_aws_has_its_own_hosts_and_arns(
+    aws: Any, monkeypatch: pytest.MonkeyPatch, partition: str, region: str, domain: str
+) -> None:
+    role = f"arn:{partition}:iam::123456789012:role/serving"
+    hosting = Endpoints(SageMakerModelDeployerConfig(region=region, execution_role_arn=role, endpoint_url=aws.url))
+    sts: Any = hosting.clients._client("sts")
+    caller = {"Account": "123456789012", "Arn": f"arn:{partition}:sts::123456789012:assumed-role/me/me"}
+    monkeypatch.setattr(sts, "get_caller_identity", lambda: caller)
+    source = ModelSource("/m", "sha256:ab")
+    address = hosting.sources.image_address("id", source, "linux/amd64")
+    assert address.startswith(f"123456789012.dkr.ecr.{region}.{domain}/stackkit:stackkit-id-")
+    assert hosting.identify().id == f"{partition}:123456789012:{region}"
+    arn = f"arn:{partition}:sagemaker:{region}:123456789012:endpoint-config/name"
+    assert hosting.resources._config_arn("name") == arn
 
 
 def test_another_image_has_another_tag() -> None:

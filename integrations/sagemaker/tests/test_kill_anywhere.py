@@ -7,6 +7,7 @@ it printed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -95,6 +96,34 @@ def test_killed_at_random(
             truth(aws, deployer)
     for service in list(deployer.find_model_server(refresh=False)):
         service.delete(timeout=60)
+    assert aws.names() == {}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("image", ["serving:1", None], ids=["given", "built"])
+def test_killed_at_any_point_of_a_deploy_that_is_refused_and_undone(
+    aws: Any, client: Client, deployer: BaseModelDeployer, models: dict[str, str], operate: Operate, image: str | None
+) -> None:
+    fields = {"model_uri": models["one"], "image": image}
+    asked = {"home": str(client.settings.home), "verb": "deploy", "name": "red", "fields": fields}
+    aws.behave(faults={"CreateEndpoint": {"code": "ResourceLimitExceeded", "message": "not today", "times": 10**6}})
+    kills = 0
+    for at in itertools.count(random.Random(SEED).randint(1, 3), 3):
+        kills += 1
+        told = operate(**asked, at=at)
+        truth(aws, deployer)
+        if told != "killed":
+            break
+        if kills % 3 == 0:  # refused once more, it is undone, whatever was left
+            assert operate(**asked, at=0) == "ended 0"
+            assert aws.names() == {}, at
+    assert kills > 10, "it was hardly ever killed"
+    assert aws.names() == {}
+    aws.behave(faults={})
+    assert operate(**asked, at=0) == "ended 0"
+    (service,) = deployer.find_model_server()
+    assert service.is_running
+    service.delete(timeout=60)
     assert aws.names() == {}
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,6 +137,7 @@ def test_an_update_goes_through_sagemaker_by_the_rollout(
 ) -> None:
     first = deploy()
     created = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{first.id}")["CreationTime"]
+    aws.make_alarm("errors")
     rollout = {"strategy": "canary", "step": 20, "wait": 60, "alarms": ["errors"]}
     service = deploy(model_uri=models["two"], rollout=rollout, replace=True)
     found = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")
@@ -207,14 +209,23 @@ def test_as_many_earlier_revisions_stay_as_asked(
 # Deleting
 
 
-def test_what_is_not_ours_is_refused_by_name(aws: Any, deploy: Callable[..., Service]) -> None:
+@pytest.mark.parametrize("kind", ["models", "configs"])
+def test_what_is_not_ours_is_refused_by_name(aws: Any, deploy: Callable[..., Service], kind: str) -> None:
     service = deploy()
-    foreign = f"stackkit-{service.id}-by-hand"
-    aws.client("sagemaker").create_model(ModelName=foreign, ExecutionRoleArn="arn:aws:iam::123456789012:role/x")
+    foreign, sagemaker = f"stackkit-{service.id}-by-hand", aws.client("sagemaker")
+    if kind == "models":
+        sagemaker.create_model(ModelName=foreign, ExecutionRoleArn="arn:aws:iam::123456789012:role/x")
+    else:
+        (model,) = aws.names()["models"]
+        variant = {"VariantName": "v", "ModelName": model, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        sagemaker.create_endpoint_config(EndpointConfigName=foreign, ProductionVariants=[variant])
     with pytest.raises(DeploymentError, match=f"{foreign} was not made by stackkit"):
-        service.delete(timeout=5)
-    assert aws.names()["models"] == [foreign]
-    aws.client("sagemaker").delete_model(ModelName=foreign)
+        service.delete(timeout=30)
+    assert foreign in aws.names()[kind]
+    if kind == "models":
+        sagemaker.delete_model(ModelName=foreign)
+    else:
+        sagemaker.delete_endpoint_config(EndpointConfigName=foreign)
     service.delete()
     assert aws.names() == {}
 
@@ -224,7 +235,7 @@ def test_an_endpoint_without_our_tag_is_not_stopped(aws: Any, deploy: Callable[.
     arn = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")["EndpointArn"]
     aws.client("sagemaker").delete_tags(ResourceArn=arn, TagKeys=["stackkit:service"])
     with pytest.raises(DeploymentError, match=r"endpoint stackkit-\S+ was not made by stackkit"):
-        service.stop(timeout=5)
+        service.stop(timeout=30)
     assert "endpoints" in aws.names()
 
 
@@ -354,6 +365,53 @@ def test_a_start_that_was_cut_off_is_finished_by_the_next(
     assert deploy().id == service.id
     names = aws.names()
     assert [len(found) for found in names.values()] == [1, 1, 1, 1]
+
+
+def test_a_start_that_is_on_its_way_is_gone_on_with(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer
+) -> None:
+    aws.behave(ticks=10**6)
+    service = deploy(timeout=0)
+    before = aws.names()
+    created = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")["CreationTime"]
+    aws.behave(ticks=3)
+    assert deploy().is_running
+    found = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")
+    assert (found["CreationTime"], aws.names()) == (created, before), "something was made anew"
+    assert deploy(image=f"{IMAGE}:2", replace=True).revision == 2
+
+
+def test_a_start_that_was_given_up_is_not_gone_on_with(
+    aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = deploy()
+    expired: list[str] = []
+    monkeypatch.setattr("stackkit.model_deployers.Operation.remaining", lambda self: 0.0 if expired else 60.0)
+
+    def get_stuck(text: str) -> None:
+        if "creating the endpoint" in text and not expired:
+            expired.append(text)
+            aws.behave(ticks=10**6)
+
+    with pytest.raises(DeploymentTimeoutError, match="creating the endpoint"):
+        deploy(image=f"{IMAGE}:2", serverless={}, replace=True, progress=get_stuck)
+    expired.clear()
+    aws.behave(ticks=1)
+    again = deploy(image=f"{IMAGE}:3", serverless={}, replace=True)
+    assert again.is_running
+    found = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")
+    model = aws.client("sagemaker").describe_model(ModelName=found["EndpointConfigName"])
+    assert model["PrimaryContainer"]["Image"] == f"{IMAGE}:3"
+
+
+def test_a_start_whose_answer_was_lost_is_one(
+    aws: Any, deploy: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    lost = {"code": "ThrottlingException", "times": 1, "is_done": True}
+    aws.behave(faults=dict.fromkeys(("CreateModel", "CreateEndpointConfig", "CreateEndpoint"), lost))
+    assert deploy().is_running
+    assert [len(found) for found in aws.names().values()] == [1, 1, 1, 1]
 
 
 def test_preparing_and_starting_twice_makes_one(

@@ -103,3 +103,4 @@ class TestLater:
                 wait=lambda seconds: None,
             )
         assert "s3://" in (raised.value.hint or "")
+        assert any("/requests/" in key for key in aws.names()["objects"]), "it may be answered yet"

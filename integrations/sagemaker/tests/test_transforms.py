@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,7 +13,7 @@ from botocore.validate import ParamValidator
 from pydantic import ValidationError
 from stackkit_sagemaker.transforms import SageMakerTransformConfig, job
 
-from stackkit.errors import DeploymentError, InvalidConfigError, StackkitError
+from stackkit.errors import DeploymentError, ImageError, InvalidConfigError, StackkitError
 from stackkit.model_deployers import BaseModelDeployer, Transform, TransformState
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving"
@@ -114,6 +116,98 @@ def test_one_that_fails_says_why(aws: Any, run: Run, deployer: BaseModelDeployer
     assert aws.names() == {}
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    """A model that is uploaded in parts."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "model.joblib").write_bytes(os.urandom(20 << 20))
+    (folder / "requirements.txt").write_text("scikit-learn\n", encoding="utf-8")
+    return str(folder)
+
+
+UPLOADED, CREATING = ": 5", "creating the transform"
+"""Of the texts that tell how far it is: about half of it, and all of it."""
+
+
+@pytest.fixture
+def meanwhile() -> Iterator[Callable[[str, Callable[[], object]], Callable[[str], None]]]:
+    """A progress that has something done when it is first told the text."""
+    to_do: list[Callable[[], object]] = []
+
+    def meanwhile(text: str, act: Callable[[], object]) -> Callable[[str], None]:
+        to_do.append(act)
+
+        def progress(told: str) -> None:
+            if text in told and to_do:
+                to_do.pop()()
+
+        return progress
+
+    yield meanwhile
+    assert not to_do, "it was not told"
+
+
+def test_two_who_ask_for_the_same_at_the_same_moment_have_one(
+    aws: Any, run: Run, deployer: BaseModelDeployer, large: str, meanwhile: Any
+) -> None:
+    quicker: list[Transform] = []
+    progress = meanwhile(UPLOADED, lambda: quicker.append(run(model_uri=large)))
+    done = run(model_uri=large, progress=progress)
+    assert [each.name for each in deployer.transforms.list()] == [done.name]
+    assert (done.name, done.state) == (quicker[0].name, TransformState.COMPLETED)
+    assert aws.names() == {}
+
+
+@pytest.mark.parametrize("moment", [UPLOADED, CREATING], ids=["upload", "model"])
+def test_who_is_refused_undoes_nothing_of_another_who_asks_for_the_same(
+    aws: Any, run: Run, large: str, meanwhile: Any, moment: str
+) -> None:
+    def ask() -> None:
+        aws.behave(faults={"CreateTransformJob": {"code": "ResourceLimitExceeded", "message": "not today", "times": 1}})
+        with pytest.raises(DeploymentError, match="not today"):
+            run(model_uri=large)
+
+    assert run(model_uri=large, progress=meanwhile(moment, ask)).state is TransformState.COMPLETED
+    assert aws.names() == {}
+
+
+def test_when_both_are_refused_the_last_undoes_it(aws: Any, run: Run, large: str, meanwhile: Any) -> None:
+    aws.behave(faults={"CreateTransformJob": {"code": "ResourceLimitExceeded", "message": "not today", "times": 2}})
+
+    def ask() -> None:
+        with pytest.raises(DeploymentError, match="not today"):
+            run(model_uri=large)
+
+    with pytest.raises(DeploymentError, match="not today"):
+        run(model_uri=large, progress=meanwhile(UPLOADED, ask))
+    assert aws.names() == {}
+
+
+def test_who_was_killed_is_not_waited_for(
+    aws: Any, run: Run, deployer: BaseModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(text: str) -> None:
+        if "creating the transform" in text:
+            monkeypatch.setattr("stackkit_sagemaker.transforms.Notes.leave", lambda *given: False)
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(progress=kill)
+    monkeypatch.undo()
+    aws.behave(faults={"CreateTransformJob": {"code": "ResourceLimitExceeded", "message": "not today", "times": 2}})
+    with pytest.raises(DeploymentError, match="not today"):
+        run()
+    assert len(deployer.transforms.list()) == 1, "the other may be at work yet"
+    monkeypatch.setattr("stackkit_sagemaker.notes.ProcessIdentity.is_provably_dead", lambda self: True)
+    with pytest.raises(DeploymentError, match="not today"):
+        run()
+    assert aws.names() == {}
+
+
 def test_without_an_image_one_is_built_and_goes(aws: Any, engine: Any, run: Run) -> None:
     aws.behave(ticks=10**6)
     begun = run(image=None, wait=False)
@@ -123,6 +217,13 @@ def test_without_an_image_one_is_built_and_goes(aws: Any, engine: Any, run: Run)
     run(image=None)
     assert aws.names() == {}
     assert len(engine.built) == 1
+
+
+def test_with_an_image_a_model_need_not_say_what_it_requires(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.joblib").write_bytes(b"a model")
+    assert run(model_uri=str(tmp_path / "model.joblib")).state is TransformState.COMPLETED
+    with pytest.raises(ImageError, match="what it needs"):
+        run(model_uri=str(tmp_path / "model.joblib"), image=None)
 
 
 @pytest.mark.parametrize("image", [f"{IMAGE}:1", None], ids=["given", "built"])
