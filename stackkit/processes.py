@@ -63,7 +63,8 @@ def machine_id() -> str:
     """What names this machine: systemd's machine id where there is one, else its name and network card's address."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
-            if text := Path(path).read_text(encoding="ascii").strip():
+            text = Path(path).read_text(encoding="ascii").strip()
+            if text not in ("", "uninitialized"):  # what an image holds, of which many machines are made
                 return text
         except (OSError, UnicodeDecodeError):
             continue

@@ -152,6 +152,11 @@ def test_garbage_names_no_process(text: str) -> None:
     assert ProcessIdentity.parse(text) is None
 
 
+def test_an_id_that_was_not_made_yet_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.Path, "read_text", lambda *_, **__: "uninitialized\n")
+    assert processes.machine_id.__wrapped__().startswith(processes.machine_name())
+
+
 def test_a_machine_without_an_id_is_named_by_more_than_its_network_card(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(path: object, **options: object) -> str:
         raise FileNotFoundError

@@ -8,12 +8,13 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from ..model_deployers import ServiceConfig
 from ..stack import ComponentConfig
+from ..stack.configs import Folder
 
 
 class LocalModelDeployerConfig(ComponentConfig):
     """The attributes of a local model deployer."""
 
-    folder: str | None = Field(
+    folder: Folder | None = Field(
         default=None, description="Where the servers keep their state and logs; by default the home's 'services'."
     )
 

@@ -130,10 +130,10 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
         folder = self._folder(operation.service)
         if folder.path.exists():
             folder.withdraw(operation.epoch)
-            folder.terminate()
+            folder.terminate(operation.epoch)
 
     def do_delete(self, operation: Operation) -> None:
-        self._folder(operation.service).remove()
+        self._folder(operation.service).remove(operation.epoch)
 
     def do_logs(self, service: Service, *, follow: bool, tail: int | None) -> Iterator[str]:
         folder = self._folder(service)
@@ -174,7 +174,7 @@ class LocalModelDeployer(BaseModelDeployer, UpdatesInPlace, FindsServers):
 
     def _services_folder(self) -> Path:
         configured = self.config.folder
-        folder = Path(configured).expanduser() if configured else self.database.settings.services_folder
+        folder = Path(configured) if configured else self.database.settings.services_folder
         return folder.absolute()
 
     def _launch(self, operation: Operation) -> Launch:

@@ -137,7 +137,7 @@ class ServerFolder:
         """
         try:
             with self._fence():
-                self._check_epoch(launch)
+                self._check_epoch(launch.epoch)
                 claims.request_update(self.path, _with_token(launch))
         except (ClaimError, OSError) as error:
             raise DeploymentError(f"The server cannot be updated: {error}.", "Stop it, and start it again.") from error
@@ -148,10 +148,11 @@ class ServerFolder:
         if launch is not None and not launch.token.startswith(_STOPPED):
             self._write(replace(launch, epoch=epoch, token=f"{_STOPPED}-{secrets.token_hex(8)}"))
 
-    def terminate(self) -> None:
+    def terminate(self, epoch: int) -> None:
         """Ask the supervisor to end, and kill one that was asked long ago; a no-op when none lives.
 
-        Only the process that holds the folder's lock is ever signalled. Raises DeploymentError when that cannot be.
+        Only the process that holds the folder's lock is ever signalled. Raises LeaseLostError when a later owner than
+        the one of ``epoch`` has had it started, and DeploymentError when it cannot be signalled.
         """
         pid = self.holder()
         if pid is None:
@@ -160,15 +161,17 @@ class ServerFolder:
             raise DeploymentError(
                 "The server runs in another PID namespace and cannot be stopped from here.", "Stop it from there."
             )
-        asked = (self.path / claims.LAUNCH_FILE).stat().st_mtime
-        overdue = self.is_stopped() and time.time() - asked > _KILL_AFTER_SECONDS
-        self._signal(pid, signal.SIGKILL if overdue else signal.SIGTERM)
+        overdue = self.is_stopped() and time.time() - self._launch_written() > _KILL_AFTER_SECONDS
+        self._signal(pid, signal.SIGKILL if overdue else signal.SIGTERM, epoch)
 
-    def remove(self) -> None:
+    def remove(self, epoch: int) -> None:
         """Delete what the server wrote, and the folder unless something foreign lies in it; a no-op when it is gone.
 
-        Raises DeploymentError while the server lives.
+        Raises DeploymentError while the server lives, and LeaseLostError when a later owner than the one of ``epoch``
+        starts one there.
         """
+        if not self.is_stopped():
+            self._check_epoch(epoch)
         # under another name first: a start that was withdrawn and comes this late finds no folder to write to
         doomed = self.path.with_name(f".{self.path.name}.removed")
         if doomed.exists():  # whoever began this was killed
@@ -183,6 +186,12 @@ class ServerFolder:
             _empty(doomed)
         if doomed.exists():
             doomed.rename(self.path)
+
+    def _launch_written(self) -> float:
+        try:
+            return (self.path / claims.LAUNCH_FILE).stat().st_mtime
+        except FileNotFoundError:  # somebody has deleted it
+            return time.time()
 
     def _serving_revision(self) -> int | None:
         """The revision that serves, or did last; that which is to be started where none has yet."""
@@ -206,7 +215,7 @@ class ServerFolder:
     def _write(self, launch: Launch) -> str:
         try:
             with self._fence():
-                self._check_epoch(launch)
+                self._check_epoch(launch.epoch)
                 claims.write_launch(self.path, launch)
         except OSError as error:
             raise DeploymentError(
@@ -214,9 +223,9 @@ class ServerFolder:
             ) from error
         return launch.token
 
-    def _check_epoch(self, launch: Launch) -> None:
+    def _check_epoch(self, epoch: int) -> None:
         current = self.launch()
-        if current is not None and current.epoch > launch.epoch:
+        if current is not None and current.epoch > epoch:
             raise LeaseLostError(f"Another process has taken over the server in {self.path}.")
 
     @contextmanager
@@ -228,14 +237,17 @@ class ServerFolder:
         finally:
             os.close(descriptor)
 
-    def _signal(self, pid: int, number: signal.Signals) -> None:
+    def _signal(self, pid: int, number: signal.Signals, epoch: int) -> None:
         try:
             if not hasattr(os, "pidfd_open"):
+                self._check_epoch(epoch)
                 os.kill(pid, number)
                 return
             descriptor = os.pidfd_open(pid)
             try:
-                # the descriptor is of whoever has the number now: make sure that this is still the lock's holder
+                # the descriptor is of whoever has the number now: make sure that this is still the lock's holder, and
+                # the lock's holder still the server that is to end
+                self._check_epoch(epoch)
                 if self.holder() == pid:
                     signal.pidfd_send_signal(descriptor, number)
             finally:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from ..stack.configs import Config
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ServiceState(StrEnum):
@@ -55,6 +58,13 @@ class ServiceConfig(Config):
     pipeline_name: str | None = Field(default=None, max_length=255, description="The pipeline that deploys it.")
     pipeline_step_name: str | None = Field(default=None, max_length=255, description="The step that deploys it.")
     run_name: str | None = Field(default=None, max_length=255, description="The pipeline run that deployed it.")
+
+    @field_validator("model_name", "model_version", "service_name", "pipeline_name", "pipeline_step_name", "run_name")
+    @classmethod
+    def _check_characters(cls, value: str | None) -> str | None:
+        if value is not None and _CONTROL.search(value):
+            raise ValueError("it holds a control character, such as a line's end")
+        return value
 
     @property
     def display_name(self) -> str:
@@ -111,7 +121,8 @@ class Observation:
     ``state`` is INACTIVE when nothing of it runs. ``message`` holds the platform's own words, one line where it can;
     ``details`` are merged into the service's; ``revision`` is the one that runs, where the platform can tell;
     ``update_error`` is why it has given up going over to a newer one; ``canary`` is the revision that answers a part
-    of the requests beside it.
+    of the requests beside it. ``is_mendable`` says of an ERROR that the pieces of what runs are not as ``do_start``
+    makes them, and that it makes them so again without ending what runs.
     """
 
     state: ServiceState
@@ -121,6 +132,7 @@ class Observation:
     revision: int | None = None
     update_error: str | None = None
     canary: int | None = None
+    is_mendable: bool = False
 
 
 PROMOTED, ABORTED = 100, 0

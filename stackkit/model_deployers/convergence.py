@@ -52,7 +52,8 @@ class Convergence:
     def converge_up(self, lease: Lease, deadline: float, *, wait: bool) -> None:
         """Have the newest revision run: nothing to do where it does, a fresh start where anything else does.
 
-        A canary beside a server that runs, or is on its way, stays; one whose server is started anew is ended.
+        What only lacks a piece is mended while it runs. A canary beside a server that runs, or is on its way, stays;
+        one whose server is started anew is ended.
         """
         row = lease.read()
         operation = self.operation(lease, deadline, row)
@@ -62,6 +63,9 @@ class Convergence:
         if observation.state in SERVING and current:
             done = {} if service.is_complete else self.complete(operation)
             lease.write({"target": Target.ACTIVE, **self.active(service, observation, done)})
+            return
+        if observation.is_mendable and current and service.canary is None:
+            self._mend(lease, deadline, wait=wait)
             return
         lease.write(
             {
@@ -99,6 +103,24 @@ class Convergence:
                 raise
             raise DeploymentError(f"The service {service.name!r} did not start: {error!r}.") from error
         return service.id
+
+    def _mend(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Start what runs once more, so that what is gone of it comes back; what cannot be mended runs on."""
+        going = {"target": Target.ACTIVE, "state": ServiceState.PENDING_STARTUP, "message": ""}
+        lease.write(going, {"action": "start", "outcome": "begun"})
+        operation = self.operation(lease, deadline)
+        self.progress(f"mending {operation.service.name}")
+        try:
+            self.deployer.do_start(operation)
+            if wait:
+                self.await_active(lease, operation, "start")
+        except LeaseLostError:
+            raise
+        except BaseException as error:
+            message = "Its start was cancelled." if isinstance(error, KeyboardInterrupt) else reason(error)
+            failed = {"state": ServiceState.ERROR, "message": message}
+            lease.write(failed, {"action": "start", "outcome": "failed", **failed})
+            raise
 
     def await_active(self, lease: Lease, operation: Operation, verb: Verb) -> None:
         """Wait until the newest revision answers, complete its start, and write that down.

@@ -165,10 +165,7 @@ class Lease:
     def lost(self) -> LeaseLostError:
         """The error to raise when a write was refused; from then on the lease counts as somebody else's."""
         self._lost = True
-        return LeaseLostError(
-            f"Another process has taken over the service {self.service_id}.",
-            f"See what became of it: stackkit model-deployer models describe {self.service_id}.",
-        )
+        return _taken_over(self.service_id)
 
 
 def take(
@@ -177,13 +174,14 @@ def take(
     deadline: float,
     *,
     done: Callable[[RowMapping], bool] = lambda row: False,
+    since: int | None = None,
     progress: Progress = silent,
 ) -> Lease | None:
     """Take the lease of a service, waiting for the one who has it until ``deadline`` (``time.monotonic()``).
 
     One whose owner is provably dead is taken over at once. Returns None when the service is gone, or when while
-    waiting ``done(row)`` says that there is nothing left to do. Raises DeploymentTimeoutError, and StoreError when
-    the database goes away for long.
+    waiting ``done(row)`` says that there is nothing left to do. Raises DeploymentTimeoutError, StoreError when the
+    database goes away for long, and LeaseLostError when somebody has taken it after its epoch was ``since``.
     """
     owner = new_owner()
     pause, longest = _POLL_SECONDS
@@ -192,9 +190,9 @@ def take(
         with database.read() as connection:
             return rows.get(connection, service_id)
 
-    def claim(dead: str | None) -> int | None:
+    def claim(seen: RowMapping, dead: str | None) -> int | None:
         with database.write() as connection:
-            return rows.take_lease(connection, service_id, owner, instead_of=dead)
+            return rows.take_lease(connection, service_id, owner, seen["lease_epoch"], instead_of=dead)
 
     lease = None
     try:
@@ -202,9 +200,11 @@ def take(
             row = patiently(look, progress)
             if row is None or done(row):
                 return None
+            if since not in (None, row["lease_epoch"]):
+                raise _taken_over(service_id)
             dead = dead_owner(row)
             if not row["leased"] or dead is not None:
-                epoch = patiently(partial(claim, dead), progress)
+                epoch = patiently(partial(claim, row, dead), progress)
                 if epoch is not None:
                     lease = Lease(database, service_id, epoch, owner, progress)
                     return lease
@@ -218,6 +218,13 @@ def take(
     finally:
         if lease is None:
             retire(owner)
+
+
+def _taken_over(service_id: str) -> LeaseLostError:
+    return LeaseLostError(
+        f"Another process has taken over the service {service_id}.",
+        f"See what became of it: stackkit model-deployer models describe {service_id}.",
+    )
 
 
 def dead_owner(row: RowMapping | Mapping[str, Any]) -> str | None:

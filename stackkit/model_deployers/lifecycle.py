@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping
@@ -45,10 +46,15 @@ if TYPE_CHECKING:
 
 
 class Lifecycle:
-    """One operation on a service of a deployer."""
+    """One operation on a service of a deployer.
 
-    def __init__(self, deployer: BaseModelDeployer, progress: Progress = silent) -> None:
+    With ``since``, a service's epoch, nothing is done to one that somebody has worked on after that: starting,
+    stopping, deleting, promoting and aborting raise LeaseLostError instead.
+    """
+
+    def __init__(self, deployer: BaseModelDeployer, progress: Progress = silent, *, since: int | None = None) -> None:
         self._deployer = deployer
+        self._since = since
         self._database = deployer.database
         self._moves = Convergence(deployer, progress)
         self._secrets = self._moves.secrets
@@ -87,14 +93,15 @@ class Lifecycle:
     def update(self, service_id: str, changes: Mapping[str, Any], *, timeout: float) -> None:
         """Give the service a new revision: its stored configuration with ``changes``. Raises NotFoundError."""
         deadline = time.monotonic() + timeout
-        row = self._moves.read(lambda connection: rows.get(connection, service_id))
-        if row is None:
-            raise _not_found(service_id)
-        refuse_beside_canary(row)
-        config = self._changed(row, changes)
-        with self._resolved(config) as source:
-            if not self._replace(service_id, config, source, deadline, wait=timeout > 0):
+        while True:
+            row = self._moves.read(lambda connection: rows.get(connection, service_id))
+            if row is None:
                 raise _not_found(service_id)
+            refuse_beside_canary(row)
+            config = self._changed(row, changes)
+            with self._resolved(config) as source:
+                if self._replace(service_id, config, source, deadline, wait=timeout > 0, changed_from=row):
+                    return
 
     def rollback(self, service_id: str, number: int | None, *, timeout: float) -> None:
         """Have an earlier revision's configuration and bytes serve again, as a new revision.
@@ -135,6 +142,8 @@ class Lifecycle:
         try:
             with self._database.write() as connection:
                 if not rows.insert_service(connection, values, owner):
+                    if rows.get(connection, found.service_id) is not None:
+                        return  # somebody else has adopted it meanwhile
                     raise AlreadyExistsError(
                         f"There is a service {config.display_name!r} already.",
                         "Delete that first, if the server that runs is the one to keep.",
@@ -191,20 +200,25 @@ class Lifecycle:
         Raises NotFoundError.
         """
         deadline = time.monotonic() + timeout
-        row = self._moves.read(lambda connection: rows.get(connection, service_id))
-        if row is None:
-            raise _not_found(service_id)
-        canary = self._canaries.stored(row)
-        config = self._changed(row if canary is None else canary, changes)
-        self._canaries.check(row, config, percent)
-        if canary is not None and not changes:
-            with self._take(service_id, deadline) as lease:
-                self._moves.check_platform(lease.read())
-                self._canaries.share(lease, percent, deadline, wait=timeout > 0)
-            return
-        with self._resolved(config) as source, self._take(service_id, deadline) as lease:
-            self._moves.check_platform(lease.read())
-            self._canaries.begin(lease, config, source, percent, deadline, wait=timeout > 0, named=self._hold.close)
+        while True:
+            row = self._moves.read(lambda connection: rows.get(connection, service_id))
+            if row is None:
+                raise _not_found(service_id)
+            canary = self._canaries.stored(row)
+            config = self._changed(row if canary is None else canary, changes)
+            self._canaries.check(row, config, percent)
+            if canary is not None and not changes:
+                with self._take(service_id, deadline) as lease:
+                    self._moves.check_platform(lease.read())
+                    self._canaries.share(lease, percent, deadline, wait=timeout > 0)
+                return
+            with self._resolved(config) as source, self._take(service_id, deadline) as lease:
+                now = lease.read()
+                self._moves.check_platform(now)
+                if _has_same_configuration(now, row):
+                    named, wait = self._hold.close, timeout > 0
+                    self._canaries.begin(lease, config, source, percent, deadline, wait=wait, named=named)
+                    return
 
     def promote(self, service_id: str, *, timeout: float) -> None:
         """Have the service's canary serve alone. Raises NotFoundError."""
@@ -338,15 +352,28 @@ class Lifecycle:
         return seen.state in SERVING and seen.revision in (None, row["revision"]) and service.is_complete
 
     def _replace(
-        self, service_id: str, config: ServiceConfig, source: ModelSource, deadline: float, *, wait: bool
+        self,
+        service_id: str,
+        config: ServiceConfig,
+        source: ModelSource,
+        deadline: float,
+        *,
+        wait: bool,
+        changed_from: RowMapping | None = None,
     ) -> bool:
-        """Give the service a new revision and have that run; False when the service is gone."""
+        """Give the service a new revision and have that run; False when the service is gone.
+
+        False too when its configuration is no more that of ``changed_from``, of which ``config`` was made: to serve
+        that would undo what somebody else has changed meanwhile.
+        """
         lease = leases.take(self._database, service_id, deadline, progress=self._progress)
         if lease is None:
             return False
         with lease:
             row = lease.read()
             self._moves.check_platform(row)
+            if changed_from is not None and not _has_same_configuration(row, changed_from):
+                return False
             refuse_beside_canary(row)
             if self._moves.same(row, config, source):
                 self._hold.close()
@@ -358,11 +385,11 @@ class Lifecycle:
 
     def _changed(self, row: RowMapping | Mapping[str, Any], changes: Mapping[str, Any]) -> ServiceConfig:
         """The row's configuration with ``changes``. Raises InvalidConfigError."""
-        config = parse(
-            self._deployer.service_config_class,
-            {**configs.clear(self._moves.service(row).config), **changes},
-            f"a {row['flavor']} service",
-        )
+        kept = configs.clear(self._moves.service(row).config)
+        found = row["source"]["uri"]
+        if Path(found).is_absolute():  # the path that was given may lead elsewhere from where its caller works now
+            kept["model_uri"] = found
+        config = parse(self._deployer.service_config_class, {**kept, **changes}, f"a {row['flavor']} service")
         if config.identity(self._deployer.id) != row["identity"]:
             raise InvalidConfigError(
                 f"An update cannot give the service {row['service_name']!r} another name.",
@@ -377,7 +404,7 @@ class Lifecycle:
         return Canaries(self._moves, self._deployer)
 
     def _take(self, service_id: str, deadline: float) -> Lease:
-        lease = leases.take(self._database, service_id, deadline, progress=self._progress)
+        lease = leases.take(self._database, service_id, deadline, since=self._since, progress=self._progress)
         if lease is None:
             raise _not_found(service_id)
         return lease
@@ -416,6 +443,11 @@ class Lifecycle:
         self._deployer.do_sweep(
             lambda digests: self._moves.read(lambda connection: rows.digests_named(connection, digests))
         )
+
+
+def _has_same_configuration(row: RowMapping, seen: RowMapping) -> bool:
+    """Whether nobody has changed the service's configuration since its row was ``seen``."""
+    return all(row[name] == seen[name] for name in ("revision", "run_name", "canary_revision"))
 
 
 def _not_found(service_id: str) -> NotFoundError:

@@ -71,13 +71,14 @@ class MemoryCanary:
 
 @dataclass
 class MemoryServer:
-    """One entry: a server as the platform has it."""
+    """One entry: a server as the platform has it; a torn one answers, and is not all that it was made as."""
 
     revision: int
     behaviour: Behaviour
     log: list[str] = field(default_factory=list)
     running: bool = True
     completed: bool = False
+    torn: bool = False
     update_error: str | None = None
     canary: MemoryCanary | None = None
 
@@ -124,6 +125,7 @@ class MemoryModelDeployer(BaseModelDeployer, SplitsTraffic, CompletesStart, Show
         with platform.lock:
             server = platform.servers.get(service.id)
             if server is not None and server.running and server.revision == service.revision:
+                server.torn = False
                 return
             platform.starts += 1
             log = [f"started revision {service.revision}"]
@@ -207,6 +209,8 @@ def _observe(service: Service, server: MemoryServer | None) -> Observation:
         return Observation(ServiceState.PENDING_STARTUP, "loading for ever", revision=server.revision)
     if server.behaviour == "crash":
         return Observation(ServiceState.ERROR, "it crashed", revision=server.revision)
+    if server.torn:
+        return Observation(ServiceState.ERROR, "it is torn", revision=server.revision, is_mendable=True)
     canary = server.canary
     broken = canary is not None and canary.behaviour in ("fail", "crash")
     return Observation(

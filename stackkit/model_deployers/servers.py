@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import RowMapping, select
 
-from ..errors import AmbiguousNameError, InvalidConfigError, NotFoundError, StackkitError
+from ..errors import AmbiguousNameError, InvalidConfigError, LeaseLostError, NotFoundError, StackkitError
 from ..stack import ComponentStore, ComponentType, SecretStore, StackStore
 from ..stack.configs import masked_private
 from ..store import Database
@@ -25,6 +25,7 @@ from ..store.clock import now
 from ..store.tables import SERVICE_FILTERS
 from . import leases
 from .config import SERVING, Observation, ServiceConfig, ServiceState, Target, UntypedServiceConfig
+from .lifecycle import Lifecycle
 from .service import Service
 from .states import settle
 
@@ -114,8 +115,10 @@ class ModelServers:
         """
         with self._database.read() as connection:
             exact = rows.get(connection, key.lower())
-            found = [exact] if exact is not None else rows.get_by_name_or_prefix(connection, key, limit=100)
-        found = [row for row in found if deployer_id in (None, row["deployer_id"])]
+            if exact is not None:
+                found = [exact] if deployer_id in (None, exact["deployer_id"]) else []
+            else:
+                found = [*rows.get_by_name_or_prefix(connection, key, deployer_id=deployer_id, limit=100)]
         named = [row for row in found if row["service_name"] == key]
         if len(found) > 1 and len(named) == 1:
             found = named
@@ -157,6 +160,21 @@ class ModelServers:
             and clock - service.status.since > older_than
             and not service.is_being_worked_on
         ]
+
+    def prune(self, service: Service, *, timeout: float | None = None) -> bool:
+        """Delete a server that ``stale`` gave. False, and nothing is done, when it is no more what it was then.
+
+        Raises as ``delete_model_server`` does, but for one that is gone.
+        """
+        seconds = service.deployer.start_seconds if timeout is None else timeout
+        try:
+            seen = self.get(service.id)
+            if (seen.epoch, seen.status.state) != (service.epoch, service.status.state):
+                return False
+            Lifecycle(service.deployer, since=service.epoch).delete(service.id, timeout=seconds)
+        except (LeaseLostError, NotFoundError):
+            return False
+        return True
 
     def sweep(self) -> list[str]:
         """Drop the models' bytes that were kept for a server and that no revision names; returns their digests.
@@ -216,12 +234,12 @@ class ModelServers:
     def _pages(
         self, columns: Mapping[str, Any], others: Mapping[str, Any], running: bool | None, refresh: bool
     ) -> Iterator[list[Service]]:
-        # a server that is recorded as running may have died, and one that died may be back: look before judging
-        recorded = None if refresh and running is False else running
+        # what is recorded as running may have died, and what died or was on its way may answer: look before judging
+        recorded, may_run = (None, running is True) if refresh else (running, False)
         last = None
         while True:
             with self._database.read() as connection:
-                found = rows.page(connection, columns, running=recorded, before=last, limit=PAGE_SIZE)
+                found = rows.page(connection, columns, running=recorded, may_run=may_run, before=last, limit=PAGE_SIZE)
             if not found:
                 return
             last = (found[-1]["created"], found[-1]["id"])

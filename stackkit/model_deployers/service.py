@@ -114,6 +114,11 @@ class Service:
         return bool(self._row["leased"])
 
     @property
+    def epoch(self) -> int:
+        """Raised each time somebody takes up work on it: what was decided under a lower one is out of date."""
+        return int(self._row["lease_epoch"])
+
+    @property
     def prediction_url(self) -> str | None:
         """Where predictions are asked for; None while it serves none."""
         return self.status.prediction_url

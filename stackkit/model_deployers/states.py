@@ -36,13 +36,15 @@ def settle(
     if observation.state is ServiceState.INACTIVE:
         return _absent(target, recorded, message, observation)
     if observation.state in SERVING and target is not Target.ACTIVE:
-        what = "stop" if target is Target.INACTIVE else "deletion"
-        return Settled(observation.state, f"Its {what} was interrupted: it still runs.")
+        what, again = ("stop", "Stop") if target is Target.INACTIVE else ("deletion", "Delete")
+        return Settled(observation.state, f"Its {what} was interrupted: it still runs. {again} it again.")
     if observation.state in SERVING and (told := _of_canary(revision, canary, observation)):
         return Settled(observation.state, told)
     if observation.state in SERVING and observation.revision not in (None, revision):
         return Settled(
-            observation.state, f"Its update was interrupted: it still serves revision {observation.revision}."
+            observation.state,
+            f"Its update was interrupted: it still serves revision {observation.revision}. Start it, to have revision "
+            f"{revision} served, or roll it back.",
         )
     if observation.state is ServiceState.ERROR:
         return Settled(ServiceState.ERROR, observation.message or message or "The platform reports an error.")

@@ -107,8 +107,11 @@ class BatchTransforms:
         """
         config = parse(self.config_class, fields, f"a {self._deployer.record.flavor} batch transform")
         revealed = Convergence(self._deployer, progress).reveal(config)
+        service_class = self._deployer.service_config_class
         model = {"model_name": "transform", "model_uri": config.model_uri}
-        service_config = parse(self._deployer.service_config_class, model, "the model")
+        if "image" in type(config).model_fields and "image" in service_class.model_fields:
+            model["image"] = config["image"]  # a model in an image of one's own need not say what it requires
+        service_config = parse(service_class, model, "the model")
         with Lifecycle(self._deployer, progress).borrowed(service_config) as source:
             found = self._begin(revealed, source, again, progress)
         return self.wait(found.name, timeout=timeout, progress=progress) if wait else found

@@ -28,6 +28,7 @@ from ..store import services as rows
 from ..store.clock import now
 from . import leases
 from .config import ABORTED, PROMOTED, SERVING, Canary, ServiceState, Target
+from .lifecycle import Lifecycle
 from .servers import ModelServers
 from .service import Service
 
@@ -112,7 +113,7 @@ def decide(
     if target is Target.DELETED:
         return Act.DELETE
     if target is Target.INACTIVE:
-        return Act.STOP if state in (ServiceState.ACTIVE, ServiceState.ERROR) else None
+        return Act.STOP if state in (*SERVING, ServiceState.ERROR) else None
     has_tried_enough, is_due = len(attempts.recent(clock)) >= MOST_RESTARTS, attempts.is_due(clock)
     if state in SERVING:
         if is_interrupted(canary):
@@ -148,6 +149,7 @@ class Watcher:
                 except StoreError as error:
                     self._report(error.message)
                 stop.wait(self._interval)
+            pool.shutdown(wait=False, cancel_futures=True)  # what has begun is finished, and nothing else begun
 
     def look(self, pool: ThreadPoolExecutor) -> None:
         """One round: look at every server, and begin what is due in ``pool``."""
@@ -181,34 +183,41 @@ class Watcher:
             if act in _COUNTED and not self._begin_attempt(service):
                 return
             self._report(f"{act.value}: {service.name} ({service.id})")
-            match act:
-                case Act.RESTART | Act.COMPLETE:
-                    service.start()
-                case Act.STOP:
-                    service.stop()
-                case Act.DELETE:
-                    service.delete()
-                case Act.PROMOTE:
-                    service.deployer.promote_model_server(service)
-                case Act.ABORT:
-                    service.deployer.abort_model_server(service)
-                case Act.GIVE_UP:
-                    self._give_up(service)
+            self._act(act, service)
         except (LeaseLostError, NotFoundError):
             pass  # somebody else has seen to it
         except StackkitError as error:
             self._report(f"{service.name}: {error.message.splitlines()[0]}")
+        except Exception as error:  # a flavor's mistake must neither be lost nor end the watch
+            self._report(f"{service.name}: {error!r}")
         finally:
             self._busy.discard(service.id)
+
+    def _act(self, act: Act, service: Service) -> None:
+        # whoever has worked on it since it was looked at may have asked for something else
+        lifecycle, seconds = Lifecycle(service.deployer, since=service.epoch), service.deployer.start_seconds
+        match act:
+            case Act.RESTART | Act.COMPLETE:
+                lifecycle.start(service.id, timeout=seconds)
+            case Act.STOP:
+                lifecycle.stop(service.id, timeout=seconds)
+            case Act.DELETE:
+                lifecycle.delete(service.id, timeout=seconds)
+            case Act.PROMOTE:
+                lifecycle.promote(service.id, timeout=seconds)
+            case Act.ABORT:
+                lifecycle.abort(service.id, timeout=seconds)
+            case Act.GIVE_UP:
+                self._give_up(service)
 
     def _give_up(self, service: Service) -> None:
         message = (
             f"{CRASH_LOOP}: it was started {MOST_RESTARTS} times within {WINDOW.seconds // 60} minutes and did not "
             f"stay up; it is not started again until somebody does. {service.status.message}"
         )
+        row = service.stored()
         with self._database.write() as connection:
-            row = rows.get(connection, service.id)
-            if row is not None and rows.observe(connection, row, {"state": ServiceState.ERROR, "message": message}):
+            if rows.observe(connection, row, {"state": ServiceState.ERROR, "message": message}):
                 rows.record_event(
                     connection, row, actor=leases.actor(), action="watch", outcome="gave up", message=message
                 )
@@ -217,7 +226,7 @@ class Watcher:
         """Write down that this watcher tries; False when another one has tried, or somebody is at work, meanwhile."""
         with self._database.write() as connection:
             row = rows.get_locked(connection, service.id)
-            if row is None or (row["leased"] and leases.dead_owner(row) is None):
+            if row is None or row["lease_epoch"] != service.epoch or (row["leased"] and leases.dead_owner(row) is None):
                 return False
             clock = connection.execute(select(now())).scalar_one()
             if not Attempts.of(rows.events(connection, service.id)).is_due(clock):

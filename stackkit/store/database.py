@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from ..errors import SettingsError, StoreError
 from ..settings import ENV_DATABASE_URL, Settings
-from . import schema
+from . import keepalive, schema
 
 _BUSY_SECONDS = 30
 _CONNECT_SECONDS = 10
@@ -28,6 +28,8 @@ _BACKENDS = {
     "mariadb+pymysql": "mysql",
 }
 """The drivers that stackkit is tested with, and the extra that installs each."""
+
+_QUOTING = "in a user or password %40 stands for @, %3A for : and %2F for /"
 
 
 class Database:
@@ -90,7 +92,7 @@ class Database:
     @property
     def url(self) -> str:
         """The URL as it may be shown, without its password."""
-        return _shown(_parse(self.settings.database_url))
+        return _shown(_url_of(self.settings))
 
     def _check(self) -> None:
         if self._checked:
@@ -107,16 +109,21 @@ class Database:
             self.settings.ensure_home()
 
 
-def _parse(url: str) -> URL:
+def _url_of(settings: Settings) -> URL:
+    if settings.owns_database:  # what a folder's name may hold, a URL would read as something else
+        return URL.create("sqlite", database=str(settings.home / "stackkit.db"))
+    # the URL may hold a password, so neither it nor what was made of it is repeated
     try:
-        return make_url(url)
-    except ArgumentError as error:
-        # the URL itself may hold a password, so it is not repeated
+        url = make_url(settings.database_url)
+    except (ArgumentError, ValueError):
         raise SettingsError(
             f"{ENV_DATABASE_URL} is no database URL.",
             "Write it as sqlite:////folder/file.db, postgresql+psycopg://user:password@host/name or "
-            "mysql+pymysql://user:password@host/name.",
-        ) from error
+            f"mysql+pymysql://user:password@host/name; {_QUOTING}.",
+        ) from None
+    if "@" in (url.host or ""):
+        raise SettingsError(f"{ENV_DATABASE_URL} has more than one @ before its host.", f"Write it so: {_QUOTING}.")
+    return url
 
 
 def _shown(url: URL) -> str:
@@ -124,7 +131,7 @@ def _shown(url: URL) -> str:
 
 
 def _make_engine(settings: Settings) -> Engine:
-    url = _parse(settings.database_url)
+    url = _url_of(settings)
     if url.drivername not in _BACKENDS:
         raise SettingsError(
             f"{ENV_DATABASE_URL} begins with {url.drivername}://, which stackkit cannot use.",
@@ -136,8 +143,10 @@ def _make_engine(settings: Settings) -> Engine:
     else:
         options["pool_pre_ping"] = True
         options["isolation_level"] = "READ COMMITTED"
-        if "connect_timeout" not in url.query:
-            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        wanted = {"connect_timeout": _CONNECT_SECONDS}
+        if _BACKENDS[url.drivername] == "postgresql":
+            wanted |= keepalive.POSTGRESQL_OPTIONS
+        options["connect_args"] = {name: value for name, value in wanted.items() if name not in url.query}
     try:
         engine = create_engine(url, **options)
     except ImportError as error:  # psycopg raises it too where the C library is missing
@@ -149,6 +158,8 @@ def _make_engine(settings: Settings) -> Engine:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         event.listen(engine, "handle_error", _on_sqlite_error)
+    if engine.dialect.driver == "pymysql":
+        event.listen(engine, "connect", keepalive.on_mysql_connect)
     return engine
 
 

@@ -51,8 +51,10 @@ def check(engine: Engine) -> None:
         return
     _refuse_newer(found)
     if engine.dialect.name != "sqlite":
+        if found is None:
+            raise SchemaVersionError("The database has no tables of stackkit's yet.", "Make them: stackkit db upgrade.")
         raise SchemaVersionError(
-            f"The database has schema {found or 'none'}; this stackkit needs {HEAD}.",
+            f"The database has schema {found}; this stackkit needs {HEAD}.",
             "Upgrade it, when all who share it are ready: stackkit db upgrade.",
         )
     upgrade(engine)

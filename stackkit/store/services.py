@@ -154,14 +154,21 @@ def get_by_identity(connection: Connection, identity: str) -> RowMapping | None:
     return connection.execute(_select().where(services.c.identity == identity)).mappings().first()
 
 
-def get_by_name_or_prefix(connection: Connection, text: str, limit: int) -> Sequence[RowMapping]:
-    """The services that ``text`` names: by UUID or the start of one, by service name, or by model name."""
+def get_by_name_or_prefix(
+    connection: Connection, text: str, *, deployer_id: str | None = None, limit: int
+) -> Sequence[RowMapping]:
+    """The services that ``text`` names: by their own name, which come first, by model name, or by UUID or the start of
+    one; of all deployers or one.
+    """
     clauses = [services.c.service_name == text, services.c.model_name == text]
     low = text.lower()
     if low and set(low) <= set("0123456789abcdef-"):
         # the range is for the index, and LIKE decides: some collations of PostgreSQL pass over the dashes
         clauses.append(and_(services.c.id >= low, services.c.id < low + "g", services.c.id.like(low + "%")))
-    query = _select().where(or_(*clauses)).order_by(services.c.created.desc(), services.c.id).limit(limit)
+    by_name = case((services.c.service_name == text, 0), else_=1)
+    query = _select().where(or_(*clauses)).order_by(by_name, services.c.created.desc(), services.c.id).limit(limit)
+    if deployer_id is not None:
+        query = query.where(services.c.deployer_id == deployer_id)
     return connection.execute(query).mappings().all()
 
 
@@ -175,13 +182,15 @@ def page(
     filters: Mapping[str, Any],
     *,
     running: bool | None = None,
+    may_run: bool = False,
     before: tuple[datetime, str] | None = None,
     limit: int,
 ) -> Sequence[RowMapping]:
     """One page of services, newest first: those whose columns equal ``filters``.
 
-    ``before`` is the ``(created, id)`` of the last row of the page before. Each filter has an index in this order,
-    so that a page costs the same however many services there are.
+    With ``may_run`` those alone that are recorded as running or are to run. ``before`` is the ``(created, id)`` of the
+    last row of the page before. Each filter has an index in this order, so that a page costs the same however many
+    services there are.
     """
     query = _select().order_by(services.c.created.desc(), services.c.id.desc()).limit(limit)
     conditions = {column: services.c[column] == value for column, value in filters.items()}
@@ -190,6 +199,8 @@ def page(
     broad = [column for column in _BROAD if column in conditions]
     if len(broad) == len(conditions):
         broad = broad[:-1]
+    if may_run:
+        query = query.where(or_(services.c.running == 1, services.c.target == "active"))
     query = query.where(*(likely(each) if column in broad else each for column, each in conditions.items()))
     if before is not None:
         created, service_id = before
@@ -209,15 +220,18 @@ def _select() -> Select[Any]:
 # Leases
 
 
-def take_lease(connection: Connection, service_id: str, owner: str, *, instead_of: str | None = None) -> int | None:
+def take_lease(
+    connection: Connection, service_id: str, owner: str, seen_epoch: int, *, instead_of: str | None = None
+) -> int | None:
     """Take the lease when it is free, expired, or held by ``instead_of``; return the new epoch, else None.
 
-    ``owner``, who bears a name of its own each time, gets the same answer when it asks again.
+    None also when somebody has taken it after it had the ``seen_epoch``. ``owner``, who bears a name of its own each
+    time, gets the same answer when it asks again.
     """
     claim = _FREE if instead_of is None else or_(_FREE, services.c.lease_owner == instead_of)
     connection.execute(
         update(services)
-        .where(services.c.id == service_id, claim)
+        .where(services.c.id == service_id, services.c.lease_epoch == seen_epoch, claim)
         .values(lease_owner=owner, lease_expires=now(LEASE_SECONDS), lease_epoch=services.c.lease_epoch + 1)
     )
     taken = select(services.c.lease_epoch).where(services.c.id == service_id, services.c.lease_owner == owner)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from .clock import Timestamp
+from .words import Words
 
 metadata = MetaData(
     naming_convention={
@@ -38,6 +39,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 LONG_TEXT = Text().with_variant(MEDIUMTEXT, "mysql", "mariadb")  # their TEXT ends at 64 KiB
+LONG_WORDS = Words(1_000_000)
 
 
 def _id() -> Column[str]:
@@ -135,7 +137,7 @@ services = Table(
     Column("target", String(16), nullable=False),
     Column("state", String(32), nullable=False),
     Column("state_since", Timestamp, nullable=False),
-    Column("message", LONG_TEXT, nullable=False),
+    Column("message", LONG_WORDS, nullable=False),
     Column("prediction_url", Text),
     Column("details", JSON, nullable=False),
     # the newer revision that answers a part of the requests: 100 percent while it is promoted, 0 while it is aborted
@@ -146,7 +148,7 @@ services = Table(
     Column("unknown_since", Timestamp),
     # what ``find_model_server(running=…)`` asks for, as one column so that it can have an index
     Column("running", Integer, Computed(RUNNING, persisted=True)),
-    Column("unknown_reason", Text),
+    Column("unknown_reason", Words(10_000)),
     Column("lease_owner", Text),
     Column("lease_expires", Timestamp),
     Column("lease_epoch", Integer, nullable=False),
@@ -194,7 +196,7 @@ service_events = Table(
     Column("action", String(32), nullable=False),
     Column("state", String(32)),
     Column("outcome", String(16), nullable=False),
-    Column("message", LONG_TEXT, nullable=False),
+    Column("message", LONG_WORDS, nullable=False),
     # made before the transaction: one whose commit was not answered is done again, and finds its own line
     Column("idempotency_key", String(36), unique=True, index=True),
     sqlite_autoincrement=True,
@@ -227,7 +229,7 @@ run_steps = Table(
     Column("status", String(16), nullable=False),
     Column("started", Timestamp),
     Column("ended", Timestamp),
-    Column("error", LONG_TEXT),
+    Column("error", LONG_WORDS),
     UniqueConstraint("run_id", "name"),
     **OPTIONS,
 )

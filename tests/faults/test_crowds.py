@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.context import ForkServerContext
 
 import pytest
-from killing import deploy_and_tell, running, start_or_stop
+from killing import CROWD_SECONDS, deploy_and_tell, running, start_or_stop
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer, ServiceState
@@ -22,7 +22,7 @@ def test_fifty_processes_that_deploy_the_same_get_one_server(
     crowd = [processes.Process(target=deploy_and_tell, args=arguments) for _ in range(50)]
     with running(*crowd):
         for process in crowd:
-            process.join(120)
+            process.join(CROWD_SECONDS)
         assert [process.exitcode for process in crowd] == [0] * 50
     told = {answers.get() for _ in crowd}
     answers.close()
@@ -48,7 +48,7 @@ def test_processes_that_start_and_stop_one_server_take_turns(
     crowd = [processes.Process(target=start_or_stop, args=(settings, verb, together)) for verb in verbs]
     with running(*crowd):
         for process in crowd:
-            process.join(150)
+            process.join(CROWD_SECONDS)
         assert [process.exitcode for process in crowd] == [0] * 10
     steps = [
         (event["action"], event["outcome"], event["actor"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killing import OPERATIONS, Points, delete, servers_alive, truth
+from killing import OPERATIONS, Points, delete, kill_for_good, servers_alive, truth
 
 from stackkit import Client
 from stackkit.errors import StackkitError
@@ -45,13 +45,10 @@ class PointsOfServers(Points):
             super().reach()
 
     def kill(self) -> None:
-        (alive,) = servers_alive(self._home)
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
-            if (victim := self._victim(alive)) is not None:
-                victim.kill()
-                # a signal is on its way when it was sent: until it has come, the server lives and says so
-                while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(0.001)
+        for alive in servers_alive(self._home):  # one, or none when it has ended by itself
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if (victim := self._victim(alive)) is not None:
+                    kill_for_good(victim)
 
 
 @pytest.mark.faults

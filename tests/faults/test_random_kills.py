@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killing import operate_at_random, servers_alive, truth
+from killing import kill_for_good, operate_at_random, servers_alive, truth
 
 from stackkit import Client
 from stackkit.model_deployers import BaseModelDeployer
@@ -94,6 +94,6 @@ def kill_some_server(home: Path, chance: random.Random) -> str | None:
         if alive := servers_alive(home):
             supervisor = chance.choice(alive)
             victim = chance.choice([supervisor, chance.choice(supervisor.children() or [supervisor])])
-            victim.kill()
+            kill_for_good(victim)
             return "supervisors" if victim == supervisor else "workers"
     return None

@@ -334,6 +334,29 @@ def test_a_start_that_somebody_overtook_starts_nothing(deployer: BaseModelDeploy
         folder.write_launch(claims.Launch(token="", model="x", epoch=current.epoch - 1))
 
 
+def test_a_stop_or_deletion_that_somebody_overtook_ends_nothing(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    folder = ServerFolder(folder_of(service))
+    late = folder.launch()
+    assert late is not None
+    service.stop()
+    service.start()
+    for act in (folder.terminate, folder.remove):
+        with pytest.raises(LeaseLostError):
+            act(late.epoch)
+    assert service.predict([[1]]) == ["one"]
+    assert deployer.get_model_server(service).is_running
+
+
+def test_a_server_whose_launch_somebody_has_deleted_can_be_stopped(deployer: BaseModelDeployer, model: str) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    (folder_of(service) / claims.LAUNCH_FILE).unlink()
+    service.stop()
+    assert service.status.state is ServiceState.INACTIVE
+    assert claims.lock_holder(folder_of(service)) is None
+    assert service.start().is_running
+
+
 def test_a_supervisor_that_does_not_end_is_killed_in_the_end(
     deployer: BaseModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +443,18 @@ def test_a_server_that_lost_its_row_is_found_and_adopted(
     assert deployer.find_orphans() == []
     with pytest.raises(NotFoundError):
         deployer.adopt_model_server(service.uuid)
+
+
+def test_two_who_adopt_a_server_at_once_both_get_it(
+    client: Client, deployer: BaseModelDeployer, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = deployer.deploy_model(model_name="m", model_uri=model)
+    deployer.delete_model_server(service, forget=True)
+    orphans = deployer.find_orphans()
+    monkeypatch.setattr(deployer, "find_orphans", lambda: orphans)  # as both of them have seen it
+    first, second = (deployer.adopt_model_server(service.uuid) for _ in range(2))
+    assert (first.uuid, second.uuid) == (service.uuid, service.uuid)
+    assert [each["action"] for each in client.servers.history(service.id)].count("adopt") == 1
 
 
 def test_after_an_update_that_failed_what_is_kept_beside_a_server_is_of_the_revision_that_serves(

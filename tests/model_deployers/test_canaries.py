@@ -19,7 +19,17 @@ from stackkit.errors import (
     NotSupportedError,
     PlatformUnavailableError,
 )
-from stackkit.model_deployers import Canary, Observation, Operation, Service, ServiceConfig, ServiceState, canaries
+from stackkit.model_deployers import (
+    Canary,
+    ModelSource,
+    Observation,
+    Operation,
+    Progress,
+    Service,
+    ServiceConfig,
+    ServiceState,
+    canaries,
+)
 from stackkit.model_deployers.memory import MemoryModelDeployer, MemoryServer
 from stackkit.stack import ComponentType
 
@@ -159,6 +169,23 @@ def test_a_canary_that_fails_is_aborted(
     assert numbers(client, service) == [1]
     (begun,) = [each for each in client.servers.history(service.id) if each["action"] == "abort"][:1]
     assert begun["message"].startswith("Revision 2 failed, and revision 1 serves alone: ")
+
+
+def test_a_canary_begun_beside_an_update_has_what_that_has_changed(
+    client: Client, deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = client.model_deployer("rolling")
+    resolve = deployer.do_resolve
+    others = iter([lambda: other.update_model_server(service, model_version="7", timeout=5)])
+
+    def be_overtaken(config: ServiceConfig, progress: Progress) -> ModelSource:
+        next(others, lambda: None)()
+        return resolve(config, progress)
+
+    monkeypatch.setattr(deployer, "do_resolve", be_overtaken)
+    deployer.update_model_server(service, canary=20, replicas=3, timeout=5)
+    promoted = deployer.promote_model_server(service, timeout=5)
+    assert (promoted.revision, promoted.config["model_version"], promoted.config["replicas"]) == (3, "7", 3)
 
 
 def test_a_canary_that_is_cancelled_is_aborted(client: Client, deployer: MemoryModelDeployer, service: Service) -> None:

@@ -60,6 +60,17 @@ def test_running_is_judged_after_looking(deployer: MemoryModelDeployer, service:
     deployer.platform.servers[service.id].running = False
     assert not deployer.find_model_server(running=True)
     assert deployer.find_model_server(running=False)[0].status.state is ServiceState.ERROR
+    deployer.platform.servers[service.id].running = True
+    assert deployer.find_model_server(running=True)[0].uuid == service.uuid, "it is back"
+
+
+@pytest.mark.all_databases
+def test_one_that_was_on_its_way_is_running_once_it_answers(deployer: MemoryModelDeployer) -> None:
+    service = deployer.deploy_model(model_name="iris", timeout=0)
+    stopped = deployer.deploy_model(model_name="stopped", timeout=5).stop()
+    assert not deployer.find_model_server(running=True, refresh=False)
+    assert [found.uuid for found in deployer.find_model_server(running=True)] == [service.uuid]
+    assert [found.uuid for found in deployer.find_model_server(running=False)] == [stopped.uuid]
 
 
 def test_a_filter_that_is_no_field_is_refused(deployer: MemoryModelDeployer) -> None:
@@ -130,6 +141,17 @@ def test_a_name_that_fits_several_is_refused_with_those(deployer: MemoryModelDep
     assert deployer.get_model_server("iris").uuid == named.uuid, "a service's own name comes before a model's"
 
 
+def test_a_services_own_name_is_found_among_however_many_of_its_model(
+    client: Client, deployer: MemoryModelDeployer
+) -> None:
+    client.register_component(ComponentType.MODEL_DEPLOYER, "second", "memory", {})
+    own = client.model_deployer("second").deploy_model(model_name="many", timeout=5)
+    named = deployer.deploy_model(model_name="x", service_name="many", timeout=5)
+    insert_many(client, deployer.id, 250)
+    assert deployer.get_model_server("many").uuid == named.uuid
+    assert client.model_deployer("second").get_model_server("many").uuid == own.uuid
+
+
 def test_another_deployers_servers_are_not_found(client: Client, deployer: MemoryModelDeployer) -> None:
     client.register_component(ComponentType.MODEL_DEPLOYER, "second", "memory", {})
     second = client.model_deployer("second")
@@ -156,7 +178,7 @@ def test_a_flavor_that_is_not_installed_makes_its_rows_unknown(client: Client, d
 def test_many_are_checked_at_once_and_one_that_hangs_holds_up_nobody(
     client: Client, deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackkit.model_deployers.servers.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("stackkit.model_deployers.servers.CHECK_SECONDS", 1.0)
     client.register_component(ComponentType.MODEL_DEPLOYER, "second", "memory", {"platform": "second"})
     second = client.model_deployer("second")
     quick, slow = deployer.deploy_model(model_name="quick"), second.deploy_model(model_name="slow")

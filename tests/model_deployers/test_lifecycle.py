@@ -125,6 +125,55 @@ def test_a_service_name_makes_another_service(deployer: MemoryModelDeployer) -> 
     assert deployer.get_model_server("canary").uuid == second.uuid
 
 
+@pytest.mark.parametrize("field", ["model_name", "service_name", "model_version", "pipeline_name", "run_name"])
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b]0;pwned\x07", "no\x00thing", "\x9b31m"])
+def test_a_name_holds_no_control_characters(deployer: MemoryModelDeployer, field: str, name: str) -> None:
+    with pytest.raises(InvalidConfigError, match=rf"'{field}' .* control character"):
+        deployer.deploy_model(**{"model_name": "iris", "model_uri": "one", field: name})
+    assert not deployer.find_model_server()
+
+
+@pytest.mark.all_databases
+def test_a_name_of_any_script_and_of_the_greatest_length(deployer: MemoryModelDeployer) -> None:
+    for name in ("Ærøskøbing 🙂 模型", "模" * 255):
+        service = deployer.deploy_model(model_name=name, pipeline_name=name, model_uri="one", timeout=5)
+        assert deployer.get_model_server(service.name).id == service.id
+        assert [found.id for found in deployer.find_model_server(model_name=name)] == [service.id]
+
+
+@pytest.mark.all_databases
+def test_a_failure_is_written_down_whatever_the_platform_says(
+    client: Client, deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(operation: Operation) -> None:
+        raise DeploymentError(f"no room \x00 \udcff {'🙂' * 2_000_000} at all")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deployer, "do_start", fail)
+        with pytest.raises(DeploymentError, match="no room"):
+            deployer.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    (service,) = deployer.find_model_server()
+    assert service.status.state is ServiceState.ERROR
+    assert service.status.message.startswith("no room � � 🙂")
+    assert client.servers.history(service.id)[-1]["message"].endswith("🙂 at all")
+    assert deployer.deploy_model(model_name="iris", model_uri="one", timeout=5).is_running
+
+
+@pytest.mark.all_databases
+def test_a_platform_that_says_too_much_does_not_fail_the_list(
+    client: Client, deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer.deploy_model(model_name="iris", model_uri="one", timeout=5)
+
+    def fail(*_: object) -> None:
+        raise PlatformUnavailableError(f"<html>\x00{'x' * 100_000}</html>")
+
+    monkeypatch.setattr(MemoryModelDeployer, "do_check", fail)
+    (service,) = client.servers.find()
+    assert service.status.state is ServiceState.UNKNOWN
+    assert service.status.message.startswith("<html>�xxx")
+
+
 def test_a_new_run_name_alone_makes_no_revision(deployer: MemoryModelDeployer) -> None:
     deploy(deployer, run_name="monday")
     service = deploy(deployer, run_name="tuesday")
@@ -173,6 +222,38 @@ def test_a_failed_start_leaves_one_row_that_explains_and_nothing_running(deploye
     assert service.prediction_url is None
     assert not deployer.platform.servers[service.id].running
     assert deployer.platform.starts == 2
+
+
+def test_what_lacks_a_piece_is_mended_while_it_runs(
+    deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = deploy(deployer)
+    server = deployer.platform.servers[service.id]
+    server.torn = True
+    assert service.refresh().status.message == "it is torn"
+    with monkeypatch.context() as changed:
+
+        def refuse(operation: Operation) -> None:
+            raise DeploymentError("The platform refuses.")
+
+        changed.setattr(deployer, "do_start", refuse)
+        with pytest.raises(DeploymentError, match="refuses"):
+            service.start(timeout=5)
+        assert row_of(deployer, service)["message"] == "The platform refuses."
+    monkeypatch.setattr(deployer, "do_stop", lambda operation: pytest.fail("it was stopped"))
+    service.start(timeout=5)
+    assert service.refresh().is_running
+    assert deployer.platform.servers[service.id] is server
+    assert (server.running, server.torn, deployer.platform.starts) == (True, False, 1)
+
+
+def test_what_lacks_a_piece_beside_a_canary_is_started_anew(splitting: MemoryModelDeployer) -> None:
+    service = deploy(splitting)
+    splitting.update_model_server(service, canary=20, model_uri="two", timeout=5)
+    splitting.platform.servers[service.id].torn = True
+    service.refresh().start(timeout=5)
+    seen = splitting.get_model_server(service)
+    assert (seen.is_running, seen.canary) == (True, None)
 
 
 def test_a_timeout_says_what_it_was_waiting_for(deployer: MemoryModelDeployer) -> None:

@@ -43,6 +43,8 @@ def ago(*seconds: float) -> Attempts:
         (Target.ACTIVE, S.ERROR, Attempts([], gave_up=True), None),
         (Target.INACTIVE, S.INACTIVE, ago(), None),
         (Target.INACTIVE, S.ACTIVE, ago(), Act.STOP),
+        (Target.INACTIVE, S.SCALED_TO_ZERO, ago(), Act.STOP),
+        (Target.INACTIVE, S.ERROR, ago(), Act.STOP),
         (Target.DELETED, S.INACTIVE, ago(), Act.DELETE),
         (Target.DELETED, S.ACTIVE, ago(), Act.DELETE),
     ],
@@ -156,6 +158,84 @@ def test_several_watchers_pause_together_for_what_does_not_start(
     assert all(later - earlier >= timedelta(seconds=1) for earlier, later in pairwise(tried))
 
 
+class LaterPool(ThreadPoolExecutor):
+    """Does nothing before ``go_on``: as one whose threads are all at work."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._waiting: list[Callable[[], Any]] = []
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        self._waiting.append(lambda: call(*arguments, **options))
+
+    def go_on(self) -> None:
+        assert self._waiting, "something was due"
+        for each in self._waiting:
+            each()
+
+
+def leave_interrupted(client: Client, service: Service, target: Target) -> None:
+    lease = leases.take(client.database, service.id, time.monotonic())
+    assert lease is not None
+    with lease:
+        lease.write({"target": target})
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "state"),
+    [
+        ("died", "stop", S.INACTIVE),
+        ("died", "start", S.ACTIVE),
+        ("stop", "start", S.ACTIVE),
+        ("delete", "deploy", S.ACTIVE),
+    ],
+)
+def test_what_somebody_has_asked_for_meanwhile_stays(
+    client: Client, deployer: MemoryModelDeployer, service: Service, before: str, meanwhile: str, state: S
+) -> None:
+    if before == "died":
+        deployer.platform.servers[service.id].running = False
+    else:
+        leave_interrupted(client, service, Target.INACTIVE if before == "stop" else Target.DELETED)
+    said: list[str] = []
+    with LaterPool() as pool:
+        Watcher(client.database, interval=0, report=said.append).look(pool)
+        if meanwhile == "deploy":
+            deployer.deploy_model(model_name="iris", model_uri="one", timeout=5)
+        else:
+            getattr(service, meanwhile)()
+        pool.go_on()
+    seen = deployer.get_model_server(service)
+    assert (seen.status.state, seen.status.target.value) == (state, state.value)
+
+
+def test_a_crash_loop_is_not_told_of_what_somebody_has_started_meanwhile(
+    client: Client, deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MOST_RESTARTS", 0)
+    deployer.platform.servers[service.id].running = False
+    with LaterPool() as pool:
+        Watcher(client.database, interval=0, report=lambda line: None).look(pool)
+        service.start()
+        pool.go_on()
+    assert deployer.get_model_server(service, refresh=False).is_running
+
+
+def test_a_flavors_mistake_is_reported(
+    deployer: MemoryModelDeployer, service: Service, look: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer.platform.servers[service.id].running = False
+    deployer.get_model_server(service)
+    check = MemoryModelDeployer.do_check
+    questions = iter([check])  # the look's own is answered
+
+    def mistaken(*arguments: Any) -> Any:
+        return next(questions, lambda *_: {}[service.id])(*arguments)
+
+    monkeypatch.setattr(MemoryModelDeployer, "do_check", mistaken)
+    assert look()[-1] == f"iris: KeyError('{service.id}')"
+
+
 def test_what_was_stopped_stays_stopped(
     deployer: MemoryModelDeployer, service: Service, look: Callable[..., list[str]]
 ) -> None:
@@ -167,10 +247,7 @@ def test_what_was_stopped_stays_stopped(
 def test_an_interrupted_deletion_is_finished(
     client: Client, deployer: MemoryModelDeployer, service: Service, look: Callable[..., list[str]]
 ) -> None:
-    lease = leases.take(client.database, service.id, time.monotonic())
-    assert lease is not None
-    with lease:
-        lease.write({"target": Target.DELETED})
+    leave_interrupted(client, service, Target.DELETED)
     look()
     assert not deployer.find_model_server()
     assert service.id not in deployer.platform.servers

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from stackkit.errors import SettingsError, StackkitError, StoreError
 from stackkit.settings import Settings
-from stackkit.store import Database, default_database
+from stackkit.store import Database, default_database, keepalive
 from stackkit.store.tables import meta
 
 
@@ -61,8 +64,9 @@ def test_a_sqlite_file_is_made_private_and_in_wal_mode(home: Path) -> None:
     database.close()
 
 
-def test_the_home_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "Größe & 100% mine"
+@pytest.mark.parametrize("name", ["Größe & 100% mine", "what?", "50%25", "a#b"])
+def test_the_home_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    home = tmp_path / name
     monkeypatch.setenv("STACKKIT_HOME", str(home))
     database = Database(Settings.load())
     with database.read():
@@ -188,6 +192,26 @@ def test_an_unreachable_server(home: Path, url: str) -> None:
         assert "hunter2" not in told
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
+@pytest.mark.parametrize(
+    "database_url",
+    [pytest.param("postgresql", marks=pytest.mark.postgresql), pytest.param("mysql", marks=pytest.mark.mysql)],
+    indirect=True,
+)
+def test_a_server_that_vanishes_without_a_word_is_noticed(database: Database) -> None:
+    with database.read() as connection:
+        driver = connection.connection.dbapi_connection
+        descriptor = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as opened:
+            assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            tcp = [
+                opened.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            ]
+    idle, interval, probes, user_timeout = tcp
+    assert idle + interval * probes == keepalive.SILENT_SECONDS == user_timeout / 1000
+
+
 @pytest.mark.parametrize(
     "database_url",
     [pytest.param("postgresql", marks=pytest.mark.postgresql), pytest.param("mysql", marks=pytest.mark.mysql)],
@@ -212,10 +236,21 @@ def test_a_driver_that_is_not_ours(home: Path, url: str) -> None:
     assert "hunter2" not in str(error)
 
 
-def test_no_url_at_all(home: Path) -> None:
-    error = failure(at(home, "hunter2 is my password"))
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hunter2 is my password",
+        "postgresql+psycopg://ann:my@password:hunter2@h/db",
+        "postgresql+psycopg://ann:my@hunter2@h/db",
+    ],
+)
+def test_no_url_at_all(home: Path, url: str) -> None:
+    error = failure(at(home, url))
+    assert isinstance(error, SettingsError)
     assert "STACKKIT_DATABASE_URL" in error.message
-    assert "hunter2" not in str(error)
+    assert "%40" in str(error.hint)
+    told = "".join(traceback.format_exception(error))
+    assert "hunter2" not in f"{error}{told}"
 
 
 @pytest.mark.parametrize(

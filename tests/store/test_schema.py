@@ -13,7 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import JSON, Connection, inspect, text
 
 import stackkit_migrations
 from stackkit import Client
@@ -146,6 +146,29 @@ def test_an_upgrade_that_fails_changes_nothing(older: Database, monkeypatch: pyt
     assert not inspect(older.engine).has_table("added")
 
 
+_UNDO_0002 = (
+    "{drop_index}",
+    "ALTER TABLE service_event DROP COLUMN idempotency_key",
+    "ALTER TABLE service DROP COLUMN canary_percent",
+    "ALTER TABLE service DROP COLUMN canary_revision",
+)
+
+
+@pytest.mark.all_databases
+@pytest.mark.parametrize("missing", range(len(_UNDO_0002) + 1))
+def test_an_upgrade_that_was_cut_off_is_gone_on_with(database: Database, missing: int) -> None:
+    on = " ON service_event" if database.engine.dialect.name == "mysql" else ""
+    with database.engine.begin() as connection:
+        for statement in _UNDO_0002[:missing]:
+            drop_index = f"DROP INDEX ix_service_event_idempotency_key{on}"
+            connection.execute(text(statement.format(drop_index=drop_index)))
+    set_revision(database, "0001")
+    assert database.upgrade() == ("0001", schema.HEAD)
+    with database.read() as connection:
+        options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
 def test_a_second_upgrade_leaves_the_first_ones_copy_alone(older: Database, home: Path) -> None:
     copy = home / "stackkit.db.schema-0002.bak"
     assert older.upgrade() == ("0002", "0003")
@@ -201,8 +224,57 @@ def saved(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytes
     client.database.close()
 
 
-@pytest.mark.parametrize("saved", sorted(path.stem for path in SAVED.glob("*.sql")), indirect=True)
+REVISIONS = sorted(path.stem for path in SAVED.glob("*.sql"))
+
+
+@pytest.mark.parametrize("saved", REVISIONS, indirect=True)
 def test_a_saved_database_is_opened_and_used(saved: Client) -> None:
+    use(saved)
+
+
+@pytest.mark.parametrize(
+    "database_url",
+    [
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mysql", marks=pytest.mark.mysql),
+    ],
+    indirect=True,
+)
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_what_a_released_schema_holds_outlives_the_upgrade_of_a_server(
+    revision: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Database(settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "HEAD", revision)
+        old.upgrade()
+    with old.engine.begin() as connection:
+        copy_saved(connection, revision)
+    old.close()
+    monkeypatch.setenv("STACKKIT_SECRET_KEY", SAVED_KEY)
+    client = Client(Settings.load())
+    assert client.database.upgrade() == (revision, schema.HEAD)
+    use(client)
+    client.database.close()
+
+
+def copy_saved(connection: Connection, revision: str) -> None:
+    """Put every row of a saved database into one that has the same schema and none."""
+    quote = connection.dialect.identifier_preparer.quote
+    with closing(sqlite3.connect(":memory:")) as kept:
+        kept.row_factory = sqlite3.Row
+        kept.executescript((SAVED / f"{revision}.sql").read_text(encoding="utf-8"))
+        for table in metadata.sorted_tables:
+            for row in kept.execute(f'SELECT * FROM "{table.name}"'):
+                values = {name: row[name] for name in row.keys() if name != "running"}  # noqa: SIM118 - no mapping
+                for name in values.keys() & {column.name for column in table.columns if isinstance(column.type, JSON)}:
+                    values[name] = str(values[name])  # which SQLite has read as a number where it is one
+                columns, given = ", ".join(map(quote, values)), ", ".join(f":{name}" for name in values)
+                connection.execute(text(f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({given})"), values)
+
+
+def use(saved: Client) -> None:
+    """See that what was kept is there, and can be used."""
     deployer = saved.components.get(ComponentType.MODEL_DEPLOYER, "kept")
     assert deployer.flavor == "remote"
     with saved.database.read() as connection:

@@ -241,8 +241,8 @@ def test_services_of_a_deployer_are_counted(database: Database, make: Make, depl
 
 def test_a_held_lease_is_not_taken(database: Database, make: Make) -> None:
     service_id = make()
-    assert change(database, rows.take_lease, service_id, "second") is None
-    assert change(database, rows.take_lease, service_id, "second", instead_of="somebody else") is None
+    assert change(database, rows.take_lease, service_id, "second", 1) is None
+    assert change(database, rows.take_lease, service_id, "second", 1, instead_of="somebody else") is None
     assert get(database, service_id)["lease_owner"] == "owner"
 
 
@@ -250,7 +250,8 @@ def test_a_free_lease_is_taken(database: Database, make: Make) -> None:
     service_id = make()
     assert change(database, rows.release_lease, service_id, 1)
     assert not get(database, service_id)["leased"]
-    assert change(database, rows.take_lease, service_id, "second") == 2
+    assert change(database, rows.take_lease, service_id, "second", 1) == 2
+    assert change(database, rows.take_lease, service_id, "second", 1) == 2, "asked again"
     row = get(database, service_id)
     assert (row["leased"], row["lease_owner"]) == (True, "second")
 
@@ -259,17 +260,26 @@ def test_an_expired_lease_is_taken(database: Database, make: Make) -> None:
     service_id = make()
     force(database, service_id, lease_expires=now(-1))
     assert not get(database, service_id)["leased"]
-    assert change(database, rows.take_lease, service_id, "second") == 2
+    assert change(database, rows.take_lease, service_id, "second", 1) == 2
 
 
 def test_a_dead_owners_lease_is_taken_once(database: Database, make: Make) -> None:
     service_id = make()
-    assert change(database, rows.take_lease, service_id, "second", instead_of="owner") == 2
-    assert change(database, rows.take_lease, service_id, "third", instead_of="owner") is None
+    assert change(database, rows.take_lease, service_id, "second", 1, instead_of="owner") == 2
+    assert change(database, rows.take_lease, service_id, "third", 2, instead_of="owner") is None
+
+
+def test_a_lease_that_somebody_has_had_meanwhile_is_not_taken(database: Database, make: Make) -> None:
+    service_id = make()
+    assert change(database, rows.release_lease, service_id, 1)
+    assert change(database, rows.take_lease, service_id, "second", 1) == 2
+    assert change(database, rows.release_lease, service_id, 2)
+    assert change(database, rows.take_lease, service_id, "third", 1) is None
+    assert change(database, rows.take_lease, service_id, "third", 2) == 3
 
 
 def test_there_is_no_lease_of_a_service_that_is_gone(database: Database) -> None:
-    assert change(database, rows.take_lease, str(uuid.uuid4()), "owner") is None
+    assert change(database, rows.take_lease, str(uuid.uuid4()), "owner", 1) is None
 
 
 def test_a_renewed_lease_lasts(database: Database, make: Make) -> None:
@@ -290,7 +300,7 @@ FENCED = [
 @pytest.mark.parametrize("act", FENCED)
 def test_an_epoch_that_has_passed_changes_nothing(database: Database, make: Make, act: Any) -> None:
     service_id = make()
-    assert change(database, rows.take_lease, service_id, "second", instead_of="owner") == 2
+    assert change(database, rows.take_lease, service_id, "second", 1, instead_of="owner") == 2
     before = dict(get(database, service_id))
     assert change(database, act, service_id, 1) is False
     assert dict(get(database, service_id)) == before
@@ -350,7 +360,7 @@ def test_an_observation_gives_way_to_whoever_works(database: Database, make: Mak
     assert not change(database, rows.observe, get(database, service_id), {"state": "active"})
     change(database, rows.release_lease, service_id, 1)
     seen = get(database, service_id)
-    epoch = change(database, rows.take_lease, service_id, "second")
+    epoch = change(database, rows.take_lease, service_id, "second", 1)
     assert not change(database, rows.observe, seen, {"state": "active"})  # while leased
     change(database, rows.release_lease, service_id, epoch)
     assert not change(database, rows.observe, seen, {"state": "active"})  # and afterwards: it saw what was before
@@ -363,6 +373,37 @@ def test_of_two_observations_the_first_changes_the_state(database: Database, mak
     seen = get(database, service_id)
     assert change(database, rows.observe, seen, {"state": "error"})
     assert not change(database, rows.observe, seen, {"state": "active"})
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("no \x00 here", "no � here"),
+        ("half a \ud83d character", "half a � character"),
+        ("a whole 🙂 one", "a whole 🙂 one"),
+        (None, None),
+    ],
+)
+def test_words_that_a_database_refuses_are_written_all_the_same(
+    database: Database, make: Make, said: str | None, written: str | None
+) -> None:
+    service_id = make()
+    words = {"unknown_reason": said} if said is None else {"message": said, "unknown_reason": said}
+    assert change(database, rows.write, service_id, 1, words)
+    row = get(database, service_id)
+    assert [row[name] for name in words] == [written] * len(words)
+
+
+def test_words_without_end_lose_their_middle(database: Database, make: Make) -> None:
+    service_id = make()
+    said = f"It failed.{'🙂' * 2_000_000}The end of its log."
+    assert change(database, rows.write, service_id, 1, {"message": said, "unknown_reason": said})
+    row = get(database, service_id)
+    for name, most in (("message", 1_000_000), ("unknown_reason", 10_000)):
+        assert len(row[name]) <= most
+        assert row[name].startswith("It failed.🙂")
+        assert row[name].endswith("🙂The end of its log.")
+        assert "[…]" in row[name]
 
 
 # History

@@ -136,16 +136,30 @@ def send_self(number: signal.Signals) -> None:
 
 
 def servers_alive(home: Path) -> list[psutil.Process]:
-    """The supervisors that live, oldest folder name first."""
-    holders = [ServerFolder(folder).holder() for folder in sorted((home / "services").glob("*"))]
-    return [psutil.Process(pid) for pid in holders if pid]
+    """The supervisors that live, oldest folder name first. Each may end by itself at any moment."""
+    alive = []
+    for folder in sorted((home / "services").glob("*")):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if pid := ServerFolder(folder).holder():
+                alive.append(psutil.Process(pid))
+    return alive
+
+
+def kill_for_good(process: psutil.Process) -> None:
+    """Kill it, and return when it is dead: a signal is on its way when it was sent, and until then a server lives and
+    says so. A no-op on one that has ended.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)
 
 
 _ON_THE_WAY = (ServiceState.PENDING_STARTUP, ServiceState.PENDING_SHUTDOWN)
 _ENDED = (ServiceState.INACTIVE, ServiceState.ERROR)
 
 
-def settled(client: Client, seconds: float = 30) -> dict[str, Service]:
+def settled(client: Client, seconds: float = 60) -> dict[str, Service]:
     """What the table says of each service by its UUID, once nothing is on its way up or down.
 
     What a killed process had begun may be so for a while. Raises AssertionError after ``seconds``.
@@ -159,7 +173,7 @@ def settled(client: Client, seconds: float = 30) -> dict[str, Service]:
         time.sleep(0.05)
 
 
-def _alive_for_good(home: Path, expected: set[str], seconds: float = 5) -> set[str]:
+def _alive_for_good(home: Path, expected: set[str], seconds: float = 20) -> set[str]:
     """The names of the folders whose supervisors live, once only ``expected`` ones do, or after ``seconds``.
 
     One whose start is wanted no more holds its lock for the moment in which it finds that out.
@@ -210,6 +224,10 @@ def models_in(folder: Path) -> dict[str, str]:
 Operation = Callable[[BaseModelDeployer, dict[str, str]], Any]
 NAMES = {"model_name": "iris", "pipeline_name": "training"}
 TIMEOUT_SECONDS = 60.0
+CROWD_SECONDS = 240.0
+"""How long each of many processes has, which take turns on a machine that may be busy with others: no crowd comes near
+it.
+"""
 
 
 def deploy(deployer: BaseModelDeployer, models: dict[str, str]) -> None:
@@ -269,15 +287,15 @@ def fall_asleep(settings: Settings, name: str, models: dict[str, str], at: int) 
 def deploy_and_tell(settings: Settings, model: str, together: Barrier, answers: SimpleQueue[str]) -> None:
     """What each of many does that deploy the same: together with the others, and it tells the UUID that it got."""
     deployer = Client(settings).model_deployer("local")
-    together.wait(TIMEOUT_SECONDS)
-    answers.put(deployer.deploy_model(model_name="m", model_uri=model, timeout=TIMEOUT_SECONDS).id)
+    together.wait(CROWD_SECONDS)
+    answers.put(deployer.deploy_model(model_name="m", model_uri=model, timeout=CROWD_SECONDS).id)
 
 
 def start_or_stop(settings: Settings, verb: str, together: Barrier) -> None:
     """What each of several does that start and stop one server, together with the others."""
     deployer = Client(settings).model_deployer("local")
-    together.wait(TIMEOUT_SECONDS)
-    getattr(deployer, verb)("m", timeout=2 * TIMEOUT_SECONDS)
+    together.wait(CROWD_SECONDS)
+    getattr(deployer, verb)("m", timeout=CROWD_SECONDS)
 
 
 def operate_at_random(home: Path, models: dict[str, str], seed: int) -> None:
