@@ -49,7 +49,8 @@ def test_the_python_snippet_deploys_then_finds_then_starts(
             each.delete()
 
 
-PAGES = [README, *sorted((README.parent / "docs").glob("*.md")), README.parent / "benchmarks" / "README.md"]
+ROOT = README.parent
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -50,7 +50,10 @@ class AttributeCommand(click.Command):
             alone = not has_value and (not words or words[0].startswith("--"))
             if not has_value and not alone:
                 value = words.popleft()
-            attributes[_field(name.removeprefix("--"))] = None if alone else value
+            field = _field(name.removeprefix("--"))
+            if field in attributes:
+                raise click.UsageError(f"The attribute {name} is given twice.", ctx)
+            attributes[field] = None if alone else value
         return rest, attributes
 
 

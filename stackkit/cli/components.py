@@ -1,4 +1,4 @@
-"""The commands that every type of component has, and the groups that need no more than these.
+"""The commands that every type of component has (``COMMANDS``), and the groups that need no more than these.
 
 The commands are the same objects in each group; the group says which type they are about (``ctx.obj``).
 """
@@ -151,6 +151,9 @@ def delete(kind: str, name: str, yes: bool) -> None:
     note(f"Deleted the {component_type.label} {record.name!r}.")
 
 
+COMMANDS = (register, list_components, describe, get, update, rename, copy, delete)
+
+
 @click.group("artifact-store", cls=Group)
 @click.pass_context
 def artifact_store(ctx: click.Context) -> None:
@@ -166,7 +169,7 @@ def orchestrator(ctx: click.Context) -> None:
 
 
 for _group in (artifact_store, orchestrator):
-    for _command in (register, list_components, describe, delete):
+    for _command in COMMANDS:
         _group.add_command(_command)
 
 

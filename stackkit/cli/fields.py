@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,8 +39,10 @@ def type_name(annotation: Any) -> str:
     """A type as a person writes it: ``int | none``, ``one of 'a', 'b'``, ``secret text``."""
     from pydantic import SecretStr
 
-    simple = {None: "none", type(None): "none", str: "text", SecretStr: "secret text", Any: "anything"}
+    simple = {None: "none", type(None): "none", str: "text", SecretStr: "secret text", Path: "path", Any: "anything"}
     origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(parts[0])
     if origin is Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if origin in (Union, types.UnionType):

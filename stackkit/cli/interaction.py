@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from .text import printable
+
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 timeout_option = click.option(
     "--timeout",
@@ -19,7 +21,7 @@ timeout_option = click.option(
 
 def note(text: str) -> None:
     """Say on stderr what was done: stdout is for data alone."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def is_interactive() -> bool:
@@ -45,5 +47,8 @@ def waiting(text: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(f"{text} …")) as status:
-        yield lambda text: status.update(Text(f"{text} …"))
+    def shown(text: str) -> Text:
+        return Text(f"{printable(text)} …")
+
+    with Console(stderr=True).status(shown(text)) as status:
+        yield lambda text: status.update(shown(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -70,7 +71,8 @@ def _fail(ctx: click.Context, error: Exception) -> NoReturn:
 @click.group(cls=RootGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stackkit")
 @click.option("--debug", is_flag=True, envvar="STACKKIT_DEBUG", show_envvar=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
     """Deploy models, and know what is running where.
 
     Begin with a model deployer on this machine:
@@ -80,6 +82,8 @@ def cli(debug: bool) -> None:
       stackkit model-deployer models deploy --model-uri model.joblib --model-name iris
       stackkit model-deployer models list
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False  # click itself asks neither
 
 
 def main() -> None:

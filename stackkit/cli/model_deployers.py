@@ -28,14 +28,5 @@ def model_deployer(ctx: click.Context) -> None:
     ctx.obj = "model_deployer"
 
 
-for _command in (
-    components.register,
-    components.list_components,
-    components.describe,
-    components.get,
-    components.update,
-    components.rename,
-    components.copy,
-    components.delete,
-):
+for _command in components.COMMANDS:
     model_deployer.add_command(_command)

@@ -111,21 +111,23 @@ def models() -> None:
 @models.command("list")
 @click.option("--running", is_flag=True, help="Only those that answer.")
 @click.option("--model-name", help="Only servers of this model.")
+@click.option("--model-version", help="Only servers of this version of their model.")
 @click.option("--pipeline-name", help="Only those that this pipeline deployed.")
 @click.option("--step-name", help="Only those that a step of this name deployed.")
+@click.option("--run-name", help="Only those that this pipeline run deployed.")
 @click.option("--deployer", help="Only those of this model deployer.")
+@click.option("--flavor", help="Only those of this flavor.")
 @click.option("--refresh/--no-refresh", default=True, help="Ask the platforms, or show what is recorded.")
 @click.option("--columns", metavar="FIELD,…|all", help="The fields to print.")
 @output_option
 def list_models(
     running: bool,
-    model_name: str | None,
-    pipeline_name: str | None,
     step_name: str | None,
     deployer: str | None,
     refresh: bool,
     columns: str | None,
     output: str,
+    **filters: Any,
 ) -> None:
     """List the model servers of every deployer, as their platforms see them now."""
     from ..client import Client
@@ -136,12 +138,11 @@ def list_models(
     found = client.servers.find(
         running=True if running else None,
         refresh=refresh,
-        model_name=model_name,
-        pipeline_name=pipeline_name,
         pipeline_step_name=step_name,
         deployer_id=client.components.get(ComponentType.MODEL_DEPLOYER, deployer).id if deployer else None,
+        **filters,
     )
-    filtered = running or model_name or pipeline_name or step_name or deployer
+    filtered = running or step_name or deployer or any(filters.values())
     print_list(
         (service.as_dict() for service in found),
         output,

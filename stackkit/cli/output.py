@@ -46,7 +46,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, dict):
-        return json.dumps(value, default=_jsonable, ensure_ascii=False) if without_blanks(value) else "-"
+        return printable(json.dumps(value, default=_jsonable, ensure_ascii=False)) if without_blanks(value) else "-"
     if isinstance(value, list):
         return ", ".join(as_text(item) for item in value)
     return printable(str(value))

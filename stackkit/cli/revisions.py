@@ -56,7 +56,8 @@ def update(
     """
     service = find(uuid)
     given = {name: value for name, value in named.items() if value is not None}
-    changes = {**given, **typed(service.deployer.service_config_class, config)}
+    # one key of a nested field leaves the others as they are
+    changes = {**given, **typed(service.deployer.service_config_class, config, service.stored()["config"])}
     with waiting(f"updating {service.name}") as progress:
         service = service.deployer.update_model_server(
             service, canary=canary, timeout=timeout, progress=progress, **changes

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from .groups import Group
 from .output import Column, Section, as_text, columns_of, output_option, print_details, print_list
 
+_HEADER = re.compile(r"^Traceback \(most recent call last\):$", re.MULTILINE)
 _FIELDS = ("id", "name", "pipeline_name", "stack_name", "status", "parameters", "started", "ended", "steps")
 _LISTED = ("name", "pipeline_name", "status", "stack_name", "started", "ended")
 
@@ -64,5 +67,9 @@ def describe(run: str, output: str) -> None:
 
 
 def _reason(traceback: str | None) -> str:
-    """The last line of a traceback, which says what went wrong; the other formats have it whole."""
-    return as_text(traceback and traceback.rstrip().rpartition("\n")[2])
+    """The line of a traceback that says what went wrong; the other formats have all of it.
+
+    It is the first behind the last traceback's frames. What follows in a message is a hint, or the end of a log.
+    """
+    raised = _HEADER.split(traceback or "")[-1].splitlines()
+    return as_text(next((line for line in raised if line and not line.startswith(" ")), None))

@@ -9,9 +9,11 @@ from datetime import timedelta
 
 import click
 
+from ..errors import DeploymentError, StackkitError
 from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
 from .models import describe_service
 from .output import columns_of, output_option, print_list
+from .text import printable
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -51,7 +53,7 @@ def watch(interval: float) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     note(f"Watching every {interval:g} seconds.")
-    Client().watch(interval=interval, report=click.echo, stop=stop)
+    Client().watch(interval=interval, report=lambda line: click.echo(printable(line)), stop=stop)
 
 
 @click.command("prune")
@@ -82,10 +84,24 @@ def prune(older_than: timedelta, yes: bool, timeout: float | None) -> None:
     for service in stale:
         note(f"{service.id}  {service.status.state.value:8}  {service.name}")
     confirm_deletion(f"these {len(stale)} model servers", yes)
+    failed = 0
     for service in stale:
-        with waiting(f"deleting {service.name}"):
-            service.delete(timeout=timeout)
-        click.echo(service.id)
+        try:
+            with waiting(f"deleting {service.name}"):
+                is_pruned = servers.prune(service, timeout=timeout)
+        except StackkitError as error:  # the others are not to wait until this one can be deleted
+            failed += 1
+            note(f"{service.name!r} could not be deleted: {error.message}")
+            continue
+        if is_pruned:
+            click.echo(service.id)
+        else:
+            note(f"{service.name!r} was left alone: it is not what it was any more.")
+    if failed:
+        raise DeploymentError(
+            f"{failed} of {len(stale)} model servers could not be deleted.",
+            "Where the platform is gone for good, drop the row: stackkit model-deployer models delete UUID --forget.",
+        )
 
 
 @click.command("adopt")

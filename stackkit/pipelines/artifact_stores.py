@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ..errors import FlavorError, NotFoundError, PipelineError
 from ..stack import ComponentConfig, ComponentStore, ComponentType, Flavor, StackComponent, StackStore
+from ..stack.configs import Folder
 from ..store import Database
 
 
@@ -52,7 +53,7 @@ class BaseArtifactStore(StackComponent):
 class LocalArtifactStoreConfig(ComponentConfig):
     """The attributes of a local artifact store."""
 
-    path: str | None = Field(default=None, description="The folder; by default the home's 'artifacts'.")
+    path: Folder | None = Field(default=None, description="The folder; by default the home's 'artifacts'.")
 
 
 class LocalArtifactStoreFlavor(Flavor):
@@ -71,7 +72,7 @@ class LocalArtifactStore(BaseArtifactStore):
     @property
     def root(self) -> Path:
         configured = self.config.path
-        folder = Path(configured).expanduser() if configured else self.database.settings.artifacts_folder
+        folder = Path(configured) if configured else self.database.settings.artifacts_folder
         return folder.absolute()
 
     def path(self, key: str) -> str:

@@ -28,7 +28,7 @@ def model_deployer_step(
 ) -> Annotated[Service | None, "service"]:
     """Have a model served, in place of the one that an earlier run of this pipeline deployed.
 
-    ``model`` is the output of an earlier step (a model, or a text that is a path or URI), or such a path or URI.
+    ``model`` is the output of an earlier step (a model, or a path or URI), or such a path or URI.
     Pipeline, step and ``model_name`` name the service: each run gives it a new revision under the same UUID and URL.
     What else the flavor is to be told comes as a ``config`` of its type or as the dictionary ``service_fields``.
     With a negative ``deploy_decision`` the model is not deployed: the server that is there stays, and is started if
@@ -71,10 +71,10 @@ def _labels() -> dict[str, str]:
 def _uri(model: Artifact | str | os.PathLike[str]) -> str:
     if not isinstance(model, Artifact):
         return os.fspath(model)
-    if model.type != "str":
+    if model.materializer == "model":
         return model.uri
-    uri: str = model.load()
-    return uri
+    value = model.load()
+    return os.fspath(value) if isinstance(value, str | os.PathLike) else model.uri
 
 
 def _configured(

@@ -154,8 +154,11 @@ def may_take(consumer: Any, producer: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words for an error."""
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    """An annotation in words for an error: a class by its full name, since numpy calls one of its own ``bool``."""
+    if not isinstance(annotation, type):
+        return str(annotation).replace("typing.", "")
+    is_builtin = annotation.__module__ == "builtins"
+    return annotation.__name__ if is_builtin else f"{annotation.__module__}.{annotation.__qualname__}"
 
 
 def _evaluate(annotation: str, function: Callable[..., Any]) -> Any:

@@ -31,11 +31,19 @@ class StepOutput:
     annotation: Any = field(repr=False)
     recording: Recording = field(repr=False)
 
-    def __bool__(self) -> NoReturn:
+    def _is_not_known(self, *_: object) -> NoReturn:
         raise PipelineError(
             f"What the step {self.step!r} gives is not known while the pipeline is wired.",
-            "Decide inside a step that takes it as an argument.",
+            "Look at it inside a step that takes it as an argument.",
         )
+
+    # whoever decides by a handle, or writes it into a text, means what it stands for
+    __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __format__ = _is_not_known
+
+    def __eq__(self, other: object) -> bool:
+        return self is other if isinstance(other, StepOutput) else self._is_not_known()
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)

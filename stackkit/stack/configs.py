@@ -13,10 +13,11 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path, PurePath
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import InvalidConfigError
@@ -44,6 +45,14 @@ class Config(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
+def _absolute(folder: str) -> str:
+    return folder if is_reference(folder) else str(Path(folder).expanduser().absolute())
+
+
+Folder = Annotated[str, AfterValidator(_absolute)]
+"""A folder of this machine, made absolute when it is given: whoever reads it later works in another one."""
+
+
 def parse(model: type[ConfigT], values: Mapping[str, Any], what: str) -> ConfigT:
     """Validate ``values`` as a ``model``.
 
@@ -68,7 +77,7 @@ def parse_text(model: type[BaseModel], field: str, text: str) -> Any:
 
 
 def _accepts_text(annotation: Any) -> bool:
-    if annotation in (str, SecretStr):
+    if annotation in (str, SecretStr) or (isinstance(annotation, type) and issubclass(annotation, PurePath)):
         return True
     if typing.get_origin(annotation) is typing.Annotated:
         return _accepts_text(typing.get_args(annotation)[0])

@@ -35,6 +35,8 @@ _GROUPS = {
     ComponentType.ORCHESTRATOR: "stackkit.orchestrators",
 }
 
+_REINSTALL = "Install its package again."
+
 
 class Flavor:
     """The base of every flavor: what it is called, what configures it, and which class does the work.
@@ -101,7 +103,9 @@ class FlavorRegistry:
             return _named(_load(point.value, component_type, name), point.value, name)
         for entry in self._registered(component_type):
             if entry.name == name:
-                return _named(_load(entry.source, component_type, name, entry.folder), entry.source, name)
+                way_out = f"Put it back into {entry.folder or 'the import path'}, or install its package."
+                loaded = _load(entry.source, component_type, name, entry.folder, way_out)
+                return _named(loaded, entry.source, name)
         known = [entry.name for entry in self.list(component_type)]
         nearest = difflib.get_close_matches(name, known, n=1)
         raise NotFoundError(
@@ -122,7 +126,8 @@ class FlavorRegistry:
         if not module:
             raise FlavorError(f"{source!r} names no class in a module.", "Write it as package.module.ClassName.")
         folder = _folder_of(module)
-        flavor = _load(f"{module}:{attribute}", component_type, source, folder)
+        way_out = "Run it in the folder that holds the module, or install its package."
+        flavor = _load(f"{module}:{attribute}", component_type, source, folder, way_out)
         if any(entry.name == flavor.name for entry in _installed(component_type)):
             raise AlreadyExistsError(
                 f"The {component_type.label} flavor {flavor.name!r} is installed already.",
@@ -183,10 +188,12 @@ def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else ""
 
 
-def _load(source: str, component_type: ComponentType, name: str, folder: str | None = None) -> Flavor:
+def _load(
+    source: str, component_type: ComponentType, name: str, folder: str | None = None, way_out: str = _REINSTALL
+) -> Flavor:
     if folder is not None and folder not in sys.path:
         sys.path.append(folder)  # at the end, so that it hides nothing that is installed
-    loaded = _import(source, name)
+    loaded = _import(source, name, way_out)
     if not (isinstance(loaded, type) and issubclass(loaded, Flavor)):
         raise FlavorError(f"{source} is no flavor.", "Derive it from stackkit.stack.Flavor.")
     if not (hasattr(loaded, "TYPE") and hasattr(loaded, "NAME")):
@@ -196,17 +203,15 @@ def _load(source: str, component_type: ComponentType, name: str, folder: str | N
     return loaded()
 
 
-def _import(source: str, flavor: str) -> object:
+def _import(source: str, flavor: str, way_out: str = _REINSTALL) -> object:
+    """What ``source`` names. Raises FlavorError; ``way_out`` is its hint when the module is nowhere."""
     module, _, attribute = source.partition(":")
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module == missing or module.startswith(f"{missing}."):
-            raise FlavorError(
-                f"The module {module} of the flavor {flavor!r} cannot be found.",
-                "Put it back where it was registered from, or install its package.",
-            ) from error
+            raise FlavorError(f"The module {module} of the flavor {flavor!r} cannot be found.", way_out) from error
         # what the module itself needs is missing: that is what has to be installed
         raise FlavorError(
             f"The flavor {flavor!r} needs {missing}, which is not installed.",

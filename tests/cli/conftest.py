@@ -106,9 +106,10 @@ def deploy(ok: Run, memory: str) -> Callable[..., str]:
 class Terminal:
     """A command that runs on a terminal of its own, 80 columns wide."""
 
-    def __init__(self, *args: str, columns: int = 80) -> None:
+    def __init__(self, *args: str, columns: int = 80, **environment: str) -> None:
         self._ours, theirs = pty.openpty()
-        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+        terminal = {"TERM": "xterm-256color", "COLUMNS": str(columns)}
+        environment = {**os.environ, **terminal, **environment}
         self.process = subprocess.Popen(
             [*STACKKIT, *args],
             stdin=theirs,
@@ -165,8 +166,8 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     """Start commands on terminals; they end with the test."""
     started: list[Terminal] = []
 
-    def start(*args: str, columns: int = 80) -> Terminal:
-        started.append(Terminal(*args, columns=columns))
+    def start(*args: str, columns: int = 80, **environment: str) -> Terminal:
+        started.append(Terminal(*args, columns=columns, **environment))
         return started[-1]
 
     yield start

@@ -75,6 +75,13 @@ def test_names_and_values_of_attributes(word, attributes):
     assert split("x", word)["attributes"] == attributes
 
 
+@pytest.mark.parametrize("args", [("--a-b=1", "--a_b=2"), ("--a-b", "1", "--a-b"), ("--e.N=1", "--e.N=2")])
+def test_an_attribute_that_is_given_twice_is_wrong_usage(args):
+    result = split("x", *args)
+    assert result.exit_code == 2
+    assert f"{args[-1].partition('=')[0]} is given twice." in result.stderr
+
+
 @pytest.mark.parametrize("args", [("x", "--local"), ("x", "--local", "--yes")])
 def test_an_option_that_stands_alone_is_a_switch(args):
     assert split(*args)["attributes"] == {"local": None}

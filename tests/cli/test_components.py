@@ -86,13 +86,30 @@ def test_the_other_types(ok, read, kind):
     assert [(row["name"], row["active"]) for row in read(kind, "list")] == [("default", True), ("mine", False)]
     assert read(kind, "describe")["name"] == "default"
     assert read(kind, "describe", "mine")["flavor"] == "local"
-    ok(kind, "delete", "mine")
-    assert [row["name"] for row in read(kind, "list")] == ["default"]
+    assert ok(kind, "get").stdout == "default\n"
+    ok(kind, "rename", "mine", "ours")
+    ok(kind, "copy", "ours", "theirs")
+    ok(kind, "delete", "ours")
+    assert [row["name"] for row in read(kind, "list")] == ["default", "theirs"]
 
 
-@pytest.mark.parametrize("kind", ["artifact-store", "orchestrator"])
-def test_the_other_types_have_no_further_commands(run, kind):
-    assert run(kind, "rename", "default", "x").exit_code == 2
+def test_a_hint_names_commands_that_the_type_has(ok, run, fails, read, tmp_path):
+    store = ("artifact-store", "register", "disk", "--flavor=local", f"--path={tmp_path}/one")
+    ok(*store)
+    _, hint = fails(*store)
+    command = hint.rpartition("stackkit ")[2].rstrip(".").split()
+    ok(*command, f"--path={tmp_path}/two")
+    assert read("artifact-store", "describe", "disk")["config"] == {"path": f"{tmp_path}/two"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("artifact-store", "path"), (DEPLOYER, "folder")], ids=["artifact-store", DEPLOYER]
+)
+def test_a_folder_is_the_one_that_was_meant_wherever_one_works_later(ok, read, monkeypatch, tmp_path, kind, option):
+    monkeypatch.chdir(tmp_path)
+    ok(kind, "register", "mine", "--flavor=local", f"--{option}=here/2026")
+    monkeypatch.chdir("/")
+    assert read(kind, "describe", "mine")["config"] == {option: f"{tmp_path}/here/2026"}
 
 
 def test_help_of_register_lists_the_attributes_of_the_flavor(ok):

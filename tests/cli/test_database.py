@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from stackkit.store.schema import HEAD
 
 
@@ -24,3 +26,14 @@ def test_the_password_in_the_url_is_hidden(run, monkeypatch):
     result = run("db", "current")
     assert "me:***@" in result.output
     assert "hunter2" not in result.output
+
+
+@pytest.mark.own_database
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
+def test_an_empty_server_says_how_to_begin(settings, ok, fails):
+    assert fails("stack", "list") == (
+        "The database has no tables of stackkit's yet.",
+        "Make them: stackkit db upgrade.",
+    )
+    ok("db", "upgrade")
+    ok("stack", "list")

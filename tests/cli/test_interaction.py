@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from stackkit.cli.interaction import confirm_deletion
+from stackkit.cli.interaction import confirm_deletion, note, waiting
 
 
 class Terminal(io.StringIO):
@@ -42,3 +42,13 @@ def test_nobody_is_asked_where_nobody_types(monkeypatch: pytest.MonkeyPatch) -> 
     seen = sit_down(monkeypatch, io.StringIO("n\n"))
     confirm_deletion("all of it", yes=False)
     assert seen.getvalue() == ""
+
+
+def test_no_name_and_no_platforms_words_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = sit_down(monkeypatch, Terminal())
+    note("it is called \x1b]0;pwned\x07")
+    with waiting("starting \x1b]0;pwned\x07") as progress:
+        progress("waiting: \x1b]0;pwned\x07")
+    assert "pwned" in seen.getvalue()
+    assert "\x1b]0" not in seen.getvalue()
+    assert "\x07" not in seen.getvalue()

@@ -44,13 +44,17 @@ def test_list_shows_the_status_first(ok, deploy):
         (("--step-name", "s"), "c"),
         (("--deployer", "here"), "abc"),
         (("--deployer", "other"), ""),
+        (("--model-version", "3"), "b"),
+        (("--run-name", "monday"), "a"),
+        (("--flavor", "memory"), "abc"),
+        (("--flavor", "local"), ""),
     ],
     ids=str,
 )
 def test_filters(ok, read, deploy, filters, found):
     ok("model-deployer", "register", "other", "--flavor=memory")
-    deploy("a")
-    deploy("b", "--pipeline-name", "p")
+    deploy("a", "-c", "run_name=monday")
+    deploy("b", "--pipeline-name", "p", "--model-version", "3")
     ok(*MODELS, "stop", deploy("c", "--step-name", "s"))
     assert {row["model_name"] for row in read(*MODELS, "list", *filters)} == set(found)
 

@@ -117,6 +117,7 @@ def test_details_as_csv_are_one_line(capsys):
         (0.5, "0.5"),
         (float("nan"), "nan"),
         ("\x1b[31mred\x9b", "�[31mred�"),
+        ({"a": "\x9b31mred"}, '{"a": "�31mred"}'),
     ],
 )
 def test_text_of_a_value(value, text):

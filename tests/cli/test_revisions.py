@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import Field, SecretStr
 
 from stackkit import Client
+from stackkit.cli import upkeep
 from stackkit.cli.main import cli
 from stackkit.cli.models import HISTORY_COLUMNS
 from stackkit.environments.models import resolve
-from stackkit.model_deployers.memory import MemoryModelDeployer
+from stackkit.errors import DeploymentError
+from stackkit.model_deployers import Operation, ServiceState
+from stackkit.model_deployers.memory import MemoryModelDeployer, MemoryModelDeployerFlavor, MemoryServiceConfig
 from stackkit.stack import ComponentType
+from stackkit.stack.configs import MASK
 
 FLAVOR = "stackkit.model_deployers.memory.MemoryModelDeployerFlavor"
 MODELS = ("model-deployer", "models")
@@ -43,6 +48,31 @@ def printed(*arguments: str) -> Any:
     result = run(*arguments, "--output", "json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+class NestedServiceConfig(MemoryServiceConfig):
+    env: dict[str, SecretStr] = Field(default={})
+
+
+class NestedFlavor(MemoryModelDeployerFlavor):
+    NAME = "nested"
+    service_config_class = NestedServiceConfig
+
+
+def test_one_key_of_a_nested_field_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flavor_of_revisions", sys.modules[__name__])
+    client = Client()
+    client.flavors.register(ComponentType.MODEL_DEPLOYER, "flavor_of_revisions.NestedFlavor")
+    client.register_component(ComponentType.MODEL_DEPLOYER, "nested", "nested", {"platform": str(tmp_path)})
+    client.secrets.create("vault", {"token": "hunter2"})
+    given = ("-c", "env.A=1", "-c", "env.TOKEN={{vault.token}}")
+    printed("deploy", "--model-name", "iris", "--model-uri", "one", *given)
+    updated = printed("update", "iris", "-c", "env.A=2", "-c", "env.B=3")
+    assert updated["config"]["env"] == {"A": MASK, "B": MASK, "TOKEN": "{{vault.token}}"}
+    service = client.servers.get("iris")
+    with client.database.read() as connection:
+        revealed = client.secrets.reveal(connection, service.stored()["config"])
+    assert revealed["env"] == {"A": "2", "B": "3", "TOKEN": "hunter2"}
 
 
 @pytest.mark.usefixtures("deployer")
@@ -106,6 +136,50 @@ def test_prune_deletes_what_is_stopped_for_long_enough(deployer: MemoryModelDepl
     assert result.exit_code == 0
     assert result.stdout == f"{stopped.id}\n"
     assert [service.id for service in deployer.find_model_server()] == [kept.id]
+
+
+def test_prune_goes_on_past_what_cannot_be_deleted(
+    deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = deployer.deploy_model(model_name="stuck", model_uri="one", timeout=5).stop()
+    stopped = deployer.get_model_server("iris").stop()
+    delete = MemoryModelDeployer.do_delete
+
+    def refuse_one(self: MemoryModelDeployer, operation: Operation) -> None:
+        if operation.service.id == stuck.id:
+            raise DeploymentError("The platform says no.")
+        delete(self, operation)
+
+    monkeypatch.setattr(MemoryModelDeployer, "do_delete", refuse_one)
+    result = run("prune", "--older-than", "0s")
+    assert result.exit_code == 1
+    assert result.stdout == f"{stopped.id}\n"
+    assert "'stuck' could not be deleted: The platform says no." in result.stderr
+    assert "1 of 2 model servers could not be deleted" in result.stderr
+    assert [service.id for service in deployer.find_model_server()] == [stuck.id]
+
+
+@pytest.mark.parametrize("how", ["started", "back by itself", "deleted"])
+def test_prune_leaves_what_has_changed_while_it_asked(
+    deployer: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    service = deployer.get_model_server("iris")
+    deployer.platform.servers[service.id].running = False
+    assert deployer.get_model_server("iris").status.state is ServiceState.ERROR
+
+    def change(*_: object) -> None:
+        if how == "started":
+            service.start()
+        elif how == "deleted":
+            service.delete()
+        else:
+            deployer.platform.servers[service.id].running = True
+
+    monkeypatch.setattr(upkeep, "confirm_deletion", change)
+    result = run("prune", "--older-than", "0s")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "'iris' was left alone" in result.stderr
+    assert len(deployer.find_model_server(running=True)) == (how != "deleted")
 
 
 def test_prune_sweeps_what_no_server_names(home: Path, tmp_path: Path, deployer: MemoryModelDeployer) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stackkit import get_step_context, pipeline, step
-from stackkit.errors import PipelineError
+from stackkit import Client, get_step_context, pipeline, step
+from stackkit.errors import DeploymentError, PipelineError
 
 RUNS = ("pipeline", "runs")
 
@@ -17,6 +17,22 @@ def count(upto: int) -> int:
 @step
 def fail(number: int) -> None:
     raise ValueError(f"{number} is too many")
+
+
+LOG = "It ended.\nThe end of its log:\n  Traceback (most recent call last):\n  KeyError: 'x'"
+
+
+@step
+def deploy() -> None:
+    try:
+        {}["before"]
+    except KeyError as error:
+        raise DeploymentError(LOG, "Give it more time.") from error
+
+
+@pipeline
+def deploying() -> None:
+    deploy()
 
 
 @pipeline
@@ -67,6 +83,17 @@ def test_describe_tells_why_a_step_failed(ok, read):
     assert "ValueError: 3 is too many" in shown
     assert "Traceback" not in shown
     assert read(*RUNS, "describe", row["name"])["steps"][1]["error"].startswith("Traceback")
+
+
+def test_what_a_step_raised_is_told_and_not_its_hint(ok):
+    with pytest.raises(PipelineError):
+        deploying()
+    (step_row,) = [line for line in ok(*RUNS, "describe", newest()).stdout.splitlines() if line.startswith("deploy  ")]
+    assert step_row.endswith("  stackkit.errors.DeploymentError: It ended.")
+
+
+def newest() -> str:
+    return Client().list_pipeline_runs(limit=1)[0].name
 
 
 def test_an_unknown_run(fails):

@@ -119,6 +119,14 @@ def test_an_error_is_coloured_and_has_its_hint_below(terminal, home):
     assert "\x1b[31m" in command.shown
 
 
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_an_error_is_plain_where_no_colour_is_wanted(terminal, home, variable, value):
+    command = terminal("stack", "set", "nowhere", **{variable: value})
+    assert command.end() == 1
+    assert "\x1b" not in command.shown
+    assert "Hint: " in command.shown
+
+
 def test_predict_does_not_wait_for_data_that_nobody_types(terminal, deploy):
     command = terminal("model-deployer", "models", "predict", deploy())
     assert command.end() == 2

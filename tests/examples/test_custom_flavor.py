@@ -65,6 +65,15 @@ class TestShelf(ModelDeployerConformance):
         service.start()
         assert service.predict(["ann"]) == ["tea"]
 
+    def test_an_update_from_another_folder_is_about_the_same_model(
+        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service = subject.deploy()
+        (tmp_path / "one.json").write_text(json.dumps({"ann": "another's"}), encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        updated = subject.deployer.update_model_server(service, fallback="water")
+        assert updated.predict(["ann", "bob"]) == ["tea", "water"]
+
     def test_a_shelf_that_is_not_there_makes_its_services_unknown(self, subject: Subject, work: Path) -> None:
         service = subject.deploy()
         (work / "shelf").rename(work / "elsewhere")

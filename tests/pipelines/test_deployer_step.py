@@ -44,6 +44,11 @@ def name_a_model() -> str:
     return "models:/churn/3"
 
 
+@step
+def save_a_model() -> Path:
+    return Path("models/churn")
+
+
 @pipeline
 def training(value: float = 1.0, behaviour: str = "run") -> None:
     model_deployer_step(
@@ -189,13 +194,14 @@ def test_a_model_can_be_named(model: Any, memory_deployer: BaseModelDeployer) ->
     assert memory_deployer.find_model_server()[0].config["model_uri"] == str(model)
 
 
-def test_a_model_can_be_named_by_an_earlier_step(memory_deployer: BaseModelDeployer) -> None:
+@pytest.mark.parametrize(("named", "uri"), [(name_a_model, "models:/churn/3"), (save_a_model, "models/churn")])
+def test_a_model_can_be_named_by_an_earlier_step(named: Any, uri: str, memory_deployer: BaseModelDeployer) -> None:
     @pipeline
     def flow() -> None:
-        model_deployer_step(name_a_model(), "churn")
+        model_deployer_step(named(), "churn")
 
     flow()
-    assert memory_deployer.find_model_server()[0].config["model_uri"] == "models:/churn/3"
+    assert memory_deployer.find_model_server()[0].config["model_uri"] == uri
 
 
 def test_a_failed_start_fails_the_step_with_the_platforms_words(memory_deployer: BaseModelDeployer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from stackkit import Client, pipeline, step
@@ -34,6 +35,16 @@ def split(data: list[int]) -> tuple[Annotated[list[int], "head"], Annotated[list
 
 @step
 def report(text: str) -> None: ...
+
+
+@step
+def is_large() -> np.bool_:
+    return np.bool_(True)
+
+
+@step
+def negate(flag: bool) -> bool:
+    return not flag
 
 
 @step
@@ -122,6 +133,10 @@ def wrong_class() -> None:
     report(load())
 
 
+def same_name() -> None:
+    negate(is_large())
+
+
 def wrong_literal() -> None:
     total(load(), scale="much")
 
@@ -143,6 +158,18 @@ def truth() -> None:
         report("never")
 
 
+def equality() -> None:
+    report("never" if total(load()) == 3 else "always")
+
+
+def order() -> None:
+    report("never" if total(load()) > 3 else "always")
+
+
+def in_a_text() -> None:
+    report(f"the total is {total(load())}")
+
+
 def odd_after() -> None:
     load(after="total")
 
@@ -158,11 +185,15 @@ def step_in_after() -> None:
         (missing_argument, ["'total'", "missing a required argument: 'data'"]),
         (too_many, ["'report'", "too many positional arguments"]),
         (wrong_class, ["'text' of the step 'report' takes str", "'data' of 'load' is list"]),
+        (same_name, ["'flag' of the step 'negate' takes bool", "'output' of 'is_large' is numpy.bool"]),
         (wrong_literal, ["'scale' of the step 'total' is wrong", "'much'"]),
         (literal_for_an_artifact, ["'data' of the step 'where' is wrong", "Artifact"]),
         (output_of_none, ["'text' of the step 'report'", "has none"]),
         (inside_a_list, ["'data' of the step 'total'", "inside a list"]),
         (truth, ["'total'", "not known while the pipeline is wired"]),
+        (equality, ["'total'", "not known while the pipeline is wired"]),
+        (order, ["'total'", "not known while the pipeline is wired"]),
+        (in_a_text, ["'total'", "not known while the pipeline is wired"]),
         (odd_after, ["'after' of the step 'load'", "not 'total'"]),
         (step_in_after, ["'after' of the step 'load'", "not <step 'report'>"]),
     ],

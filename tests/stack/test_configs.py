@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from stackkit.errors import InvalidConfigError
 from stackkit.stack import configs
-from stackkit.stack.configs import Config
+from stackkit.stack.configs import Config, Folder
 
 
 class Resources(BaseModel, extra="forbid"):
@@ -109,6 +110,8 @@ class Typed(Config):
     count: int = 0
     names: list[str] = Field(default_factory=list)
     mode: Literal["run", "stop"] = "run"
+    file: Path | None = None
+    folder: Folder | None = None
 
 
 @pytest.mark.parametrize(
@@ -123,11 +126,28 @@ class Typed(Config):
         ("count", "many", "many"),
         ("names", '["a"]', ["a"]),
         ("mode", "run", "run"),
+        ("file", "2026", "2026"),
+        ("folder", "2026", "2026"),
         ("unknown", "3", "3"),
     ],
 )
 def test_a_text_from_the_command_line(field: str, text: str, value: object) -> None:
     assert configs.parse_text(Typed, field, text) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ("here", "{tmp_path}/here"),
+        ("/there", "/there"),
+        ("~/mine", "{tmp_path}/home/mine"),
+        ("{{paths.one}}", "{{paths.one}}"),
+    ],
+)
+def test_a_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, folder: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert Typed(folder=given).folder == folder.replace("{tmp_path}", str(tmp_path))
 
 
 SECRETS = {

@@ -260,7 +260,7 @@ def test_a_module_that_is_gone_says_where_it_was_to_be(project: Path, database: 
     (project / "company_flavor.py").unlink()
     with pytest.raises(FlavorError, match="company_flavor of the flavor 'company' cannot be found") as caught:
         registry.get(DEPLOYER, "company")
-    assert "Put it back" in str(caught.value.hint)
+    assert caught.value.hint == f"Put it back into {project}, or install its package."
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,12 @@ def test_what_cannot_be_registered(registry: FlavorRegistry, project: Path, sour
     with pytest.raises(FlavorError, match=told):
         registry.register(DEPLOYER, source)
     assert [entry for entry in registry.list(DEPLOYER) if entry.distribution == "registered"] == []
+
+
+def test_a_module_that_is_not_here_says_where_to_run_it(registry: FlavorRegistry, project: Path) -> None:
+    with pytest.raises(FlavorError) as caught:
+        registry.register(DEPLOYER, "company_nowhere.Flavor")
+    assert caught.value.hint == "Run it in the folder that holds the module, or install its package."
 
 
 @pytest.mark.all_databases
