@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 
 from stackkit import Client
+from stackkit.model_deployers import ModelSource, Progress, ServiceConfig
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
 
@@ -31,3 +33,20 @@ def splitting(client: Client, deployer: MemoryModelDeployer) -> MemoryModelDeplo
     loaded = client.model_deployer("rolling")
     assert isinstance(loaded, MemoryModelDeployer)
     return loaded
+
+
+@pytest.fixture
+def overtake(monkeypatch: pytest.MonkeyPatch) -> Callable[[MemoryModelDeployer, Callable[[], object]], None]:
+    """Has something done, once, just before the deployer's next operation resolves its model."""
+
+    def overtake(deployer: MemoryModelDeployer, act: Callable[[], object]) -> None:
+        resolve = deployer.do_resolve
+        once = iter([act])
+
+        def be_overtaken(config: ServiceConfig, progress: Progress) -> ModelSource:
+            next(once, lambda: None)()
+            return resolve(config, progress)
+
+        monkeypatch.setattr(deployer, "do_resolve", be_overtaken)
+
+    return overtake

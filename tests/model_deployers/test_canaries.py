@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
@@ -21,10 +21,8 @@ from stackkit.errors import (
 )
 from stackkit.model_deployers import (
     Canary,
-    ModelSource,
     Observation,
     Operation,
-    Progress,
     Service,
     ServiceConfig,
     ServiceState,
@@ -32,6 +30,8 @@ from stackkit.model_deployers import (
 )
 from stackkit.model_deployers.memory import MemoryModelDeployer, MemoryServer
 from stackkit.stack import ComponentType
+
+Overtake = Callable[[MemoryModelDeployer, Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -172,17 +172,10 @@ def test_a_canary_that_fails_is_aborted(
 
 
 def test_a_canary_begun_beside_an_update_has_what_that_has_changed(
-    client: Client, deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: Client, deployer: MemoryModelDeployer, service: Service, overtake: Overtake
 ) -> None:
     other = client.model_deployer("rolling")
-    resolve = deployer.do_resolve
-    others = iter([lambda: other.update_model_server(service, model_version="7", timeout=5)])
-
-    def be_overtaken(config: ServiceConfig, progress: Progress) -> ModelSource:
-        next(others, lambda: None)()
-        return resolve(config, progress)
-
-    monkeypatch.setattr(deployer, "do_resolve", be_overtaken)
+    overtake(deployer, lambda: other.update_model_server(service, model_version="7", timeout=5))
     deployer.update_model_server(service, canary=20, replicas=3, timeout=5)
     promoted = deployer.promote_model_server(service, timeout=5)
     assert (promoted.revision, promoted.config["model_version"], promoted.config["replicas"]) == (3, "7", 3)

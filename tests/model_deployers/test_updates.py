@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,16 +10,15 @@ import pytest
 from stackkit import Client
 from stackkit.errors import DeploymentError, DeploymentTimeoutError, InvalidConfigError, ModelError, NotFoundError
 from stackkit.model_deployers import (
-    ModelSource,
     Observation,
     Operation,
-    Progress,
     Service,
-    ServiceConfig,
     ServiceState,
 )
 from stackkit.model_deployers.memory import MemoryModelDeployer
 from stackkit.stack import ComponentType
+
+Overtake = Callable[[MemoryModelDeployer, Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -40,17 +39,10 @@ def test_an_update_merges_with_what_is_stored(client: Client, deployer: MemoryMo
 
 @pytest.mark.all_databases
 def test_two_updates_at_once_both_count(
-    client: Client, deployer: MemoryModelDeployer, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: Client, deployer: MemoryModelDeployer, service: Service, overtake: Overtake
 ) -> None:
     other = client.model_deployer("memory")
-    resolve = deployer.do_resolve
-    others = iter([lambda: other.update_model_server(service, model_version="7", timeout=5)])
-
-    def be_overtaken(config: ServiceConfig, progress: Progress) -> ModelSource:
-        next(others, lambda: None)()
-        return resolve(config, progress)
-
-    monkeypatch.setattr(deployer, "do_resolve", be_overtaken)
+    overtake(deployer, lambda: other.update_model_server(service, model_version="7", timeout=5))
     updated = deployer.update_model_server(service, replicas=3, timeout=5)
     assert (updated.revision, updated.config["model_version"], updated.config["replicas"]) == (3, "7", 3)
 
