@@ -8,12 +8,13 @@ from contextlib import contextmanager
 
 import click
 
+from .durations import Seconds
 from .text import printable
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="How long to wait.  [default: the flavor's]",
 )

@@ -11,6 +11,7 @@ from ..serving import claims
 from ..serving.batching import DEFAULT_MAX_BATCH_SIZE, Batching
 from ..serving.logs import LogFormat
 from ..serving.signature import Casting
+from .durations import Seconds
 from .environment import manager_option, told
 from .interaction import note, waiting
 
@@ -28,7 +29,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 )
 @click.option(
     "--request-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=claims.DEFAULT_REQUEST_TIMEOUT,
     show_default=True,
     metavar="SECONDS",

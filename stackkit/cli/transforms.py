@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .attributes import key_values, typed
+from .durations import Seconds
 from .groups import Group
 from .interaction import note, waiting
 from .output import columns_of, output_option, print_details, print_list
@@ -21,7 +22,7 @@ _LISTED = ("state", "name", "model_uri", "output_uri", "created")
 
 deployer_option = click.option("--deployer", help="The model deployer.  [default: the active stack's]")
 timeout_option = click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long to wait.  [default: until the end]"
+    "--timeout", type=Seconds(min=0), metavar="SECONDS", help="How long to wait.  [default: until the end]"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from datetime import timedelta
@@ -10,32 +9,17 @@ from datetime import timedelta
 import click
 
 from ..errors import DeploymentError, StackkitError
+from .durations import Duration, Seconds
 from .interaction import confirm_deletion, note, timeout_option, waiting, yes_option
 from .models import describe_service
 from .output import columns_of, output_option, print_list
 from .text import printable
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A time such as 30m, 12h or 7d."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"(\d+)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no duration: write 30m, 12h or 7d.", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
 
 @click.command("watch")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=5,
     show_default=True,
     metavar="SECONDS",
