@@ -20,7 +20,6 @@ from .abilities import SplitsTraffic
 from .config import ABORTED, PROMOTED, SERVING, ModelSource, ServiceConfig, ServiceState
 from .convergence import NO_CANARY, Convergence, named_columns, reason, without_completion
 from .leases import Lease
-from .replacement import can_update
 from .waiting import await_arrival
 
 
@@ -92,7 +91,7 @@ class Canaries:
                 f"The service {row['service_name']!r} does not run, and a canary needs one to run beside.",
                 f"Start it: stackkit model-deployer models start {row['id'][:8]}.",
             )
-        if not can_update(moves, row, config):
+        if not moves.can_update(row, config):
             raise NotSupportedError(
                 f"A revision of {row['service_name']!r} with {', '.join(changed)} cannot run beside what serves.",
                 "Update it without --canary: it is stopped and started again.",

@@ -17,7 +17,7 @@ from ..stack.configs import parse
 from ..store import services as rows
 from ..store.outages import patiently
 from . import leases
-from .abilities import CompletesStart
+from .abilities import CompletesStart, UpdatesInPlace
 from .comparison import differences
 from .config import SERVING, ModelSource, Observation, ServiceConfig, ServiceState, Target
 from .leases import Lease
@@ -52,8 +52,9 @@ class Convergence:
     def converge_up(self, lease: Lease, deadline: float, *, wait: bool) -> None:
         """Have the newest revision run: nothing to do where it does, a fresh start where anything else does.
 
-        What only lacks a piece is mended while it runs. A canary beside a server that runs, or is on its way, stays;
-        one whose server is started anew is ended.
+        What only lacks a piece is mended while it runs, and what serves an earlier revision goes over to the newest
+        where the flavor can. A canary beside a server that runs, or is on its way, stays; one whose server is started
+        anew is ended.
         """
         row = lease.read()
         operation = self.operation(lease, deadline, row)
@@ -66,6 +67,9 @@ class Convergence:
             return
         if observation.is_mendable and current and service.canary is None:
             self._mend(lease, deadline, wait=wait)
+            return
+        if observation.state in SERVING and service.canary is None and self._can_go_over(row, observation.revision):
+            self._go_over(lease, deadline, wait=wait)
             return
         lease.write(
             {
@@ -117,10 +121,48 @@ class Convergence:
         except LeaseLostError:
             raise
         except BaseException as error:
-            message = "Its start was cancelled." if isinstance(error, KeyboardInterrupt) else reason(error)
-            failed = {"state": ServiceState.ERROR, "message": message}
-            lease.write(failed, {"action": "start", "outcome": "failed", **failed})
+            self._note_failure(lease, "start", error, {"state": ServiceState.ERROR})
             raise
+
+    def _go_over(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Finish an update that was interrupted; until that is done, the earlier revision serves on."""
+        lease.write({"target": Target.ACTIVE, "message": ""}, {"action": "update", "outcome": "begun"})
+        operation = self.operation(lease, deadline)
+        self.progress(f"updating {operation.service.name}")
+        try:
+            self.deployer.do_prepare(operation)
+            if isinstance(self.deployer, UpdatesInPlace):
+                self.deployer.do_update(operation)
+            if wait:
+                self.await_active(lease, operation, "update")
+        except LeaseLostError:
+            raise
+        except BaseException as error:
+            self._note_failure(lease, "update", error)
+            raise
+
+    def _can_go_over(self, row: RowMapping, revision: int | None) -> bool:
+        """Whether a server of an earlier ``revision`` can go over to the row's while it runs."""
+        if revision is None:
+            return False
+        served = self.read(lambda connection: rows.revision(connection, row["id"], revision))
+        if served is None:
+            return False
+        before = {**row, "config": served["config"], "source": served["source"], "revision": revision}
+        return self.can_update(before, self.service(row).config)
+
+    def can_update(self, row: RowMapping | Mapping[str, Any], after: ServiceConfig) -> bool:
+        """Whether the row's server, while it runs, can go over to ``after``."""
+        return isinstance(self.deployer, UpdatesInPlace) and self.deployer.can_update(
+            self.reveal(self.service(row).config), self.reveal(after)
+        )
+
+    def _note_failure(
+        self, lease: Lease, action: str, error: BaseException, values: Mapping[str, Any] | None = None
+    ) -> None:
+        message = f"Its {action} was cancelled." if isinstance(error, KeyboardInterrupt) else reason(error)
+        failed = {**(values or {}), "message": message}
+        lease.write(failed, {"action": action, "outcome": "failed", **failed})
 
     def await_active(self, lease: Lease, operation: Operation, verb: Verb) -> None:
         """Wait until the newest revision answers, complete its start, and write that down.
@@ -182,8 +224,7 @@ class Convergence:
         except LeaseLostError:
             raise
         except BaseException as error:
-            message = f"Its {action} was cancelled." if isinstance(error, KeyboardInterrupt) else reason(error)
-            lease.write({"message": message}, {"action": action, "outcome": "failed", "message": message})
+            self._note_failure(lease, action, error)
             if isinstance(error, StackkitError) or not isinstance(error, Exception):
                 raise
             raise DeploymentError(f"The service {operation.service.name!r} did not stop: {error!r}.") from error

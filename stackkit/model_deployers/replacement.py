@@ -41,7 +41,7 @@ class Replacement:
         new = {"config": plain(config), "source": source.as_dict(), "revision": row["revision"] + 1}
         self._deployer.do_prepare(moves.operation(lease, deadline, {**row, **new}))
         was_serving = moves.observe(moves.service(row)).state in SERVING
-        rolls = was_serving and can_update(moves, row, config)
+        rolls = was_serving and moves.can_update(row, config)
         self._revise(lease, row, config, source, keeps_serving=rolls)
         named()
         try:
@@ -126,11 +126,3 @@ class Replacement:
             rows.record_event(connection, row, actor=leases.actor(), **event)
 
         lease.commit(revise)
-
-
-def can_update(moves: Convergence, row: RowMapping, after: ServiceConfig) -> bool:
-    """Whether the row's server, while it runs, can go over to ``after``."""
-    deployer = moves.deployer
-    return isinstance(deployer, UpdatesInPlace) and deployer.can_update(
-        moves.reveal(moves.service(row).config), moves.reveal(after)
-    )

@@ -178,7 +178,24 @@ def test_an_interrupted_update_in_place_is_told_and_finished_by_asking_again(
     assert "still serves revision 1" in seen.status.message
     again = rolling.deploy_model(model_name="iris", model_uri="two", timeout=5)
     assert (again.revision, again.status.message) == (2, "")
-    assert rolling.platform.servers[service.id].revision == 2
+    assert (rolling.platform.servers[service.id].revision, rolling.platform.starts) == (2, 1)
+
+
+def test_an_interrupted_update_that_fails_again_leaves_the_old_one_serving(
+    client: Client, rolling: MemoryModelDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rolling.deploy_model(model_name="iris", model_uri="one", timeout=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(rolling, "do_update", lambda operation: None)
+        rolling.update_model_server(service, behaviour="fail", timeout=0)
+    with pytest.raises(DeploymentError, match="it is broken"):
+        rolling.start_model_server(service, timeout=5)
+    seen = rolling.get_model_server(service)
+    assert (seen.is_running, rolling.platform.servers[service.id].revision, rolling.platform.starts) == (True, 1, 1)
+    failed = client.servers.history(service.id)[-1]
+    assert (failed["action"], failed["outcome"]) == ("update", "failed")
+    assert "it is broken" in failed["message"]
+    assert rolling.rollback_model_server(service, timeout=5).revision == 3
 
 
 def test_an_update_that_was_given_up_holds_up_no_stop(
