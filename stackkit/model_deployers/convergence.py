@@ -125,12 +125,14 @@ class Convergence:
             raise
 
     def _go_over(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Finish an update that was interrupted; until that is done, the earlier revision serves on."""
+        """Finish an update that was interrupted; until that is done, the earlier revision serves on.
+
+        What it needs was prepared before the row had its revision.
+        """
         lease.write({"target": Target.ACTIVE, "message": ""}, {"action": "update", "outcome": "begun"})
         operation = self.operation(lease, deadline)
         self.progress(f"updating {operation.service.name}")
         try:
-            self.deployer.do_prepare(operation)
             if isinstance(self.deployer, UpdatesInPlace):
                 self.deployer.do_update(operation)
             if wait:

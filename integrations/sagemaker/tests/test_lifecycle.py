@@ -381,6 +381,19 @@ def test_a_start_that_is_on_its_way_is_gone_on_with(
     assert deploy(image=f"{IMAGE}:2", replace=True).revision == 2
 
 
+def test_an_update_that_is_on_its_way_is_gone_on_with(aws: Any, deploy: Callable[..., Service]) -> None:
+    service = deploy()
+    aws.behave(ticks=10**6)
+    deploy(image=f"{IMAGE}:2", replace=True, timeout=0)
+    before = aws.names()
+    created = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")["CreationTime"]
+    aws.behave(ticks=3)
+    again = deploy(image=f"{IMAGE}:2")
+    assert (again.is_running, again.revision) == (True, 2)
+    found = aws.client("sagemaker").describe_endpoint(EndpointName=f"stackkit-{service.id}")
+    assert (found["CreationTime"], aws.names()) == (created, before), "something was made anew"
+
+
 def test_a_start_that_was_given_up_is_not_gone_on_with(
     aws: Any, deploy: Callable[..., Service], deployer: BaseModelDeployer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
