@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import http.client
 import io
 import json
@@ -36,6 +37,14 @@ from stackkit.serving.service import Service
 JSON = {"content-type": "application/json"}
 PATIENCE = 60
 """Seconds after which a test gives up waiting: it bounds a failure, no passing test comes near it."""
+
+
+@pytest.fixture(autouse=True)
+def reset_csv_limit() -> Iterator[None]:
+    """Whoever reads a file for a batch lifts the limit of the whole process, which serves nobody at the same time."""
+    limit = csv.field_size_limit()
+    yield
+    csv.field_size_limit(limit)
 
 
 @dataclass(frozen=True)
