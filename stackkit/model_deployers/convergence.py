@@ -6,7 +6,8 @@ All of it happens under the lease of the service. Whatever fails leaves nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping
@@ -66,10 +67,16 @@ class Convergence:
             lease.write({"target": Target.ACTIVE, **self.active(service, observation, done)})
             return
         if observation.is_mendable and current and service.canary is None:
-            self._mend(lease, deadline, wait=wait)
+            going = {"target": Target.ACTIVE, "state": ServiceState.PENDING_STARTUP, "message": ""}
+            lease.write(going, {"action": "start", "outcome": "begun"})
+            with self._running_on(lease, "start", state=ServiceState.ERROR):
+                self._mend(lease, deadline, wait=wait)
             return
         if observation.state in SERVING and service.canary is None and self._can_go_over(row, observation.revision):
-            self._go_over(lease, deadline, wait=wait)
+            # an update was interrupted; what it needs was prepared before the row had its revision
+            lease.write({"target": Target.ACTIVE, "message": ""}, {"action": "update", "outcome": "begun"})
+            with self._running_on(lease, "update"):
+                self.roll(lease, deadline, wait=wait)
             return
         lease.write(
             {
@@ -108,39 +115,32 @@ class Convergence:
             raise DeploymentError(f"The service {service.name!r} did not start: {error!r}.") from error
         return service.id
 
-    def _mend(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Start what runs once more, so that what is gone of it comes back; what cannot be mended runs on."""
-        going = {"target": Target.ACTIVE, "state": ServiceState.PENDING_STARTUP, "message": ""}
-        lease.write(going, {"action": "start", "outcome": "begun"})
-        operation = self.operation(lease, deadline)
-        self.progress(f"mending {operation.service.name}")
-        try:
-            self.deployer.do_start(operation)
-            if wait:
-                self.await_active(lease, operation, "start")
-        except LeaseLostError:
-            raise
-        except BaseException as error:
-            self._note_failure(lease, "start", error, {"state": ServiceState.ERROR})
-            raise
-
-    def _go_over(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Finish an update that was interrupted; until that is done, the earlier revision serves on.
-
-        What it needs was prepared before the row had its revision.
-        """
-        lease.write({"target": Target.ACTIVE, "message": ""}, {"action": "update", "outcome": "begun"})
+    def roll(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Have the running server go over to the newest revision, for which everything has been prepared."""
         operation = self.operation(lease, deadline)
         self.progress(f"updating {operation.service.name}")
+        if isinstance(self.deployer, UpdatesInPlace):
+            self.deployer.do_update(operation)
+        if wait:
+            self.await_active(lease, operation, "update")
+
+    def _mend(self, lease: Lease, deadline: float, *, wait: bool) -> None:
+        """Start what runs once more, so that what is gone of it comes back."""
+        operation = self.operation(lease, deadline)
+        self.progress(f"mending {operation.service.name}")
+        self.deployer.do_start(operation)
+        if wait:
+            self.await_active(lease, operation, "start")
+
+    @contextmanager
+    def _running_on(self, lease: Lease, action: str, **values: Any) -> Iterator[None]:
+        """For what is done beside a server that runs on when it fails; that and ``values`` are written down then."""
         try:
-            if isinstance(self.deployer, UpdatesInPlace):
-                self.deployer.do_update(operation)
-            if wait:
-                self.await_active(lease, operation, "update")
+            yield
         except LeaseLostError:
             raise
         except BaseException as error:
-            self._note_failure(lease, "update", error)
+            self._note_failure(lease, action, error, **values)
             raise
 
     def _can_go_over(self, row: RowMapping, revision: int | None) -> bool:
@@ -159,11 +159,9 @@ class Convergence:
             self.reveal(self.service(row).config), self.reveal(after)
         )
 
-    def _note_failure(
-        self, lease: Lease, action: str, error: BaseException, values: Mapping[str, Any] | None = None
-    ) -> None:
+    def _note_failure(self, lease: Lease, action: str, error: BaseException, **values: Any) -> None:
         message = f"Its {action} was cancelled." if isinstance(error, KeyboardInterrupt) else reason(error)
-        failed = {**(values or {}), "message": message}
+        failed = {**values, "message": message}
         lease.write(failed, {"action": action, "outcome": "failed", **failed})
 
     def await_active(self, lease: Lease, operation: Operation, verb: Verb) -> None:

@@ -46,7 +46,7 @@ class Replacement:
         named()
         try:
             if rolls:
-                self._roll(lease, deadline, wait=wait)
+                moves.roll(lease, deadline, wait=wait)
             else:
                 moves.bring_down(lease, deadline, self._deployer.do_stop, "replace")
                 moves.bring_up(lease, deadline, wait=wait, prepared=True)
@@ -56,15 +56,6 @@ class Replacement:
             if was_serving:
                 self._restore(lease, row, error, rolled=rolls)
             raise
-
-    def _roll(self, lease: Lease, deadline: float, *, wait: bool) -> None:
-        """Have the running server go over to the newest revision."""
-        operation = self._moves.operation(lease, deadline)
-        self._moves.progress(f"updating {operation.service.name}")
-        if isinstance(self._deployer, UpdatesInPlace):
-            self._deployer.do_update(operation)
-        if wait:
-            self._moves.await_active(lease, operation, "update")
 
     def _restore(self, lease: Lease, row: RowMapping, error: BaseException, *, rolled: bool) -> None:
         """Have the revision serve again that a failed replacement took the place of, and write down why."""

@@ -179,7 +179,7 @@ class Cluster:
     def log_tail(self, pod: str, container: str, lines: int = 5) -> list[str]:
         """The last lines that a container has logged, of its last run when it waits for another; for ``why``.
 
-        None where they cannot be had, as of a node that is silent: what else is known can be told without them.
+        None of them where they cannot be had, as of a silent node: what else is known can be told without.
         """
         try:
             return logs.tail(self._connection, self._pod_path(pod), container, lines)
