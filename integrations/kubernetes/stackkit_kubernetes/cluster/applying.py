@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import random
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from stackkit.errors import DeploymentError, LeaseLostError
 
@@ -12,6 +14,8 @@ from .connection import Connection
 from .discovery import Discovery
 from .errors import RefusedError
 from .objects import EPOCH, SERVICE, KubernetesObject, epoch_of, is_ours, labels_of, title
+
+Written = TypeVar("Written")
 
 FIELD_MANAGER = "stackkit"
 
@@ -38,8 +42,9 @@ def apply(
     kind, name, service_id = manifest["kind"], manifest["metadata"]["name"], labels_of(manifest)[SERVICE]
     path = discovery.get(manifest["apiVersion"], kind).path(namespace, name)
     is_conditional = True
-    attempt = 0
-    while True:
+
+    def write() -> KubernetesObject:
+        nonlocal is_conditional
         live = read(connection, path)
         if live is not None:
             what = title(kind, name, namespace)
@@ -53,32 +58,27 @@ def apply(
         try:
             return _send(connection, path, body)
         except RefusedError as error:
-            if _NO_VERSION_ON_CREATE in error.message:
-                is_conditional = False
-                continue
-            if error.status != 409 or attempt == _MOST_REPEATS:
+            if _NO_VERSION_ON_CREATE not in error.message:
                 raise
-        attempt += 1
-        _pause(attempt)
+        is_conditional = False
+        return write()
+
+    return _past_conflicts(write)
 
 
 def merge(connection: Connection, path: str, patch: KubernetesObject, what: str, *, epoch: int) -> KubernetesObject:
     """Change some fields of an object of ours, fenced as ``apply`` is. Raises as that does, and when it is gone."""
-    attempt = 0
-    while True:
+
+    def write() -> KubernetesObject:
         live: KubernetesObject = connection.json("GET", path, patient=True)
         _check(live, labels_of(live).get(SERVICE, ""), epoch, what)
         body = copy.deepcopy(patch)
         metadata = body.setdefault("metadata", {})
         metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
         metadata["annotations"] = {**metadata.get("annotations", {}), EPOCH: str(epoch)}
-        try:
-            return send_merge(connection, path, body)
-        except RefusedError as error:
-            if error.status != 409 or attempt == _MOST_REPEATS:
-                raise
-        attempt += 1
-        _pause(attempt)
+        return send_merge(connection, path, body)
+
+    return _past_conflicts(write)
 
 
 def send_merge(connection: Connection, path: str, patch: KubernetesObject) -> KubernetesObject:
@@ -106,8 +106,8 @@ def remove(connection: Connection, path: str, what: str, *, epoch: int | None, f
     With ``foreground`` it stays until all that it owns is gone. With ``epoch`` it is fenced as ``apply`` is: what
     another process has written since is not removed, and raises LeaseLostError.
     """
-    attempt = 0
-    while True:
+
+    def write() -> None:
         live = read(connection, path)
         if live is None or not is_ours(live) or live["metadata"].get("deletionTimestamp"):
             return
@@ -124,10 +124,20 @@ def remove(connection: Connection, path: str, what: str, *, epoch: int | None, f
         }
         try:
             connection.json("DELETE", path, body=options, patient=True)
-            return
         except RefusedError as error:
-            if error.status == 404:
-                return
+            if error.status != 404:
+                raise
+
+    _past_conflicts(write)
+
+
+def _past_conflicts(write: Callable[[], Written]) -> Written:
+    """Do what reads an object and writes it on condition of that, again where somebody else has come between."""
+    attempt = 0
+    while True:
+        try:
+            return write()
+        except RefusedError as error:
             if error.status != 409 or attempt == _MOST_REPEATS:
                 raise
         attempt += 1
