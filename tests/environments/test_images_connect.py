@@ -7,17 +7,13 @@ import json
 import ssl
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import write_self_signed
 from urllib3.exceptions import ProtocolError
 
 from stackkit.environments.images import connect
@@ -60,24 +56,8 @@ class Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """A folder as DOCKER_CERT_PATH names one; engine and client bear the same certificate, which they trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    ).public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    for file, content in (("cert.pem", signed), ("ca.pem", signed), ("key.pem", private)):
-        (tmp_path / file).write_bytes(content)
+    certfile, _ = write_self_signed(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(certfile.read_bytes())
     return tmp_path
 
 

@@ -40,49 +40,37 @@ def reconfigured(client: Client, deployer: BaseModelDeployer) -> Callable[..., B
     return reconfigured
 
 
-def test_without_credentials_nothing_is_begun(
-    aws: Any,
-    deploy: Callable[..., Service],
-    deployer: BaseModelDeployer,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+@pytest.fixture
+def logged_out(aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
+    """Has nobody be known to AWS; the variables that would change that."""
+    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in keys:
+        monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
+    return keys
+
+
+@pytest.mark.usefixtures("logged_out")
+def test_without_credentials_nothing_is_begun(deploy: Callable[..., Service], deployer: BaseModelDeployer) -> None:
     with pytest.raises(PlatformUnavailableError, match="Unable to locate credentials") as raised:
         deploy()
     assert "aws sso login" in (raised.value.hint or "")
     assert not deployer.find_model_server(refresh=False)
 
 
-def test_a_role_that_is_to_be_taken_on_without_credentials(
-    aws: Any, deploy: Callable[..., Service], reconfigured: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
+@pytest.mark.usefixtures("logged_out")
+def test_a_role_that_is_to_be_taken_on_without_credentials(deploy: Callable[..., Service], reconfigured: Any) -> None:
     with pytest.raises(PlatformUnavailableError, match="Unable to locate credentials"):
         deploy(reconfigured(assume_role_arn=f"{ROLES}/deployer"))
 
 
 def test_who_logs_in_meanwhile_is_known_from_then_on(
-    aws: Any,
-    deploy: Callable[..., Service],
-    deployer: BaseModelDeployer,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    deploy: Callable[..., Service], logged_out: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    for name in keys:
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(PlatformUnavailableError):
         deploy()
-    for name, value in keys.items():
+    for name, value in logged_out.items():
         monkeypatch.setenv(name, value)
     assert deploy().is_running, "as for a process that watches"
 
